@@ -36,6 +36,7 @@ type shelf struct {
 	stock    atomic.Pointer[stock]
 	refused  atomic.Bool
 	unlisted bool
+	asked    atomic.Int64 // when Get last asked for an unlisted key, in Unix nanoseconds
 }
 
 type stock struct {
@@ -60,9 +61,13 @@ func (s *Store) Get(key credential.Key) (credential.Credential, error) {
 	if !ok {
 		return nil, credential.ErrNotFound
 	}
+	now := time.Now()
+	if shelf.unlisted {
+		shelf.asked.Store(now.UnixNano())
+	}
 	stock := shelf.stock.Load()
 	switch {
-	case stock != nil && time.Now().Before(stock.expires):
+	case stock != nil && now.Before(stock.expires):
 		return stock.credential, nil
 	case shelf.refused.Load():
 		return nil, credential.ErrRefused
@@ -84,6 +89,16 @@ func (s *Store) Listed(key credential.Key) bool {
 	return ok && !shelf.unlisted
 }
 
+// LastAsked is when somebody last asked for an unlisted key, the zero time if
+// nobody did. For listed keys nothing is recorded.
+func (s *Store) LastAsked(key credential.Key) time.Time {
+	shelf, ok := s.index().shelves[key]
+	if !ok || shelf.asked.Load() == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, shelf.asked.Load())
+}
+
 // Complete reports whether every upstream has said what it grants, so that a name
 // which is not in the store does not exist.
 func (s *Store) Complete() bool { return s.complete.Load() }
@@ -91,7 +106,8 @@ func (s *Store) Complete() bool { return s.complete.Load() }
 // SetComplete records whether every upstream has said what it grants.
 func (s *Store) SetComplete(complete bool) { s.complete.Store(complete) }
 
-// Announce makes keys known before they are fetched. Known ones stay as they are.
+// Announce makes keys known before they are fetched. Known ones stay as they are,
+// but for unlisted ones, which become listed.
 func (s *Store) Announce(keys ...credential.Key) { s.add(false, keys) }
 
 // AnnounceUnlisted is Announce for keys that Names must not show: those which
@@ -101,8 +117,13 @@ func (s *Store) AnnounceUnlisted(keys ...credential.Key) { s.add(true, keys) }
 func (s *Store) add(unlisted bool, keys []credential.Key) {
 	s.change(func(shelves map[credential.Key]*shelf) {
 		for _, key := range keys {
-			if _, ok := shelves[key]; !ok {
-				shelves[key] = &shelf{unlisted: unlisted}
+			old, ok := shelves[key]
+			if ok && (unlisted || !old.unlisted) {
+				continue
+			}
+			shelves[key] = &shelf{unlisted: unlisted}
+			if ok {
+				shelves[key].stock.Store(old.stock.Load())
 			}
 		}
 	})

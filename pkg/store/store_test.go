@@ -78,6 +78,17 @@ func TestAnnounceKeepsTheStock(t *testing.T) {
 	}
 }
 
+func TestAnnouncingAnUnlistedKeyListsIt(t *testing.T) {
+	var s store.Store
+	s.AnnounceUnlisted(key("web"))
+	s.Put(key("web"), hour())
+	s.Announce(key("web"))
+	s.AnnounceUnlisted(key("web"))
+	if _, err := s.Get(key("web")); err != nil || !s.Listed(key("web")) {
+		t.Errorf("got listed %v and error %v, want it listed and in stock", s.Listed(key("web")), err)
+	}
+}
+
 func TestNamesAreSortedAndTheSameUntilAKeyComesOrGoes(t *testing.T) {
 	var s store.Store
 	if got := s.Names(); len(got) != 0 {
@@ -101,6 +112,26 @@ func TestNamesAreSortedAndTheSameUntilAKeyComesOrGoes(t *testing.T) {
 	if s.Listed(key("arn:aws:iam::111122223333:role/app")) || !s.Listed(key("web")) || s.Listed(key("db")) {
 		t.Error("Listed tells unlisted, listed or removed keys wrong")
 	}
+}
+
+func TestLastAskedIsKeptForUnlistedKeys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s store.Store
+		s.Announce(key("web"))
+		s.AnnounceUnlisted(key("app"))
+		if got := s.LastAsked(key("app")); !got.IsZero() {
+			t.Errorf("got %v before anybody asked", got)
+		}
+		time.Sleep(time.Minute)
+		_, _ = s.Get(key("web"))
+		_, _ = s.Get(key("app"))
+		if got := s.LastAsked(key("app")); !got.Equal(time.Now()) {
+			t.Errorf("got %v, want %v", got, time.Now())
+		}
+		if got := s.LastAsked(key("web")); !got.IsZero() {
+			t.Errorf("got %v for a listed key", got)
+		}
+	})
 }
 
 func TestReadersSeeOneWholeCredentialWhileItIsReplaced(t *testing.T) {

@@ -1,0 +1,264 @@
+package refresh
+
+import (
+	"container/heap"
+	"context"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/purser-agent/purser/pkg/credential"
+)
+
+// A Store takes what a loop fetched; *store.Store fits.
+type Store interface {
+	Announce(keys ...credential.Key)
+	AnnounceUnlisted(keys ...credential.Key)
+	Put(key credential.Key, c credential.Credential)
+	Refuse(key credential.Key)
+	Remove(keys ...credential.Key)
+	LastAsked(key credential.Key) time.Time
+}
+
+// Options describe a Loop. Upstream, Source, Store and Claims are needed.
+type Options struct {
+	Upstream string // its name in the configuration
+	Source   Source
+	Store    Store
+	Claims   *Claims // shared by all loops of a store
+
+	Schedule  Schedule
+	ListEvery time.Duration // how often to ask for the list of a Source that does not declare its keys; 0 means hourly
+	Splay     time.Duration // the first question waits up to this long
+	Host      string        // identity of this host, for its place in the fleet
+	Required  bool          // ready waits for this upstream
+	Idle      time.Duration // after this long without a reader a key on demand is forgotten; 0 means an hour
+
+	Log zerolog.Logger
+	// Observe, if set, is told of every attempt: "ok" or a class of error.
+	Observe func(class string, took time.Duration)
+}
+
+// Bounds of a loop.
+const (
+	parallel    = 16               // attempts under way at once
+	patience    = time.Minute      // most that one attempt may take, whatever its Source does
+	pulse       = time.Second      // how often the wall clock is looked at
+	stuck       = 30 * time.Second // without a pulse for so long, a loop is not alive
+	probing     = 5                // failures in a row, over all keys, after which one attempt at a time has to do
+	maxDemanded = 1000             // keys on demand
+)
+
+// A Loop keeps one upstream's credentials in stock. Its methods are safe for
+// concurrent use, unless they say otherwise.
+type Loop struct {
+	Options
+	wake chan struct{}
+	beat atomic.Int64 // when the loop last looked at its queue, in Unix nanoseconds
+
+	mu        sync.Mutex // guards all below
+	jobs      map[credential.Key]*job
+	lister    *job // nil if the source declares its keys
+	queue     queue
+	failing   map[*job]struct{}
+	asking    int
+	misses    int // attempts in a row, of whatever key, that failed and might heal
+	demanded  int
+	short     bool                         // said that lifetimes are too short
+	began     bool                         // the first jobs are planned
+	known     bool                         // the upstream has said what it grants
+	withdrawn map[credential.Key]time.Time // since when
+	trial     *trial
+	looked    time.Time // with its monotonic reading, to notice steps of the wall clock
+}
+
+// New returns a loop that does nothing until Run.
+func New(o Options) *Loop {
+	if o.ListEvery == 0 {
+		o.ListEvery = time.Hour
+	}
+	if o.Idle == 0 {
+		o.Idle = time.Hour
+	}
+	return &Loop{
+		Options:   o,
+		wake:      make(chan struct{}, 1),
+		jobs:      map[credential.Key]*job{},
+		failing:   map[*job]struct{}{},
+		withdrawn: map[credential.Key]time.Time{},
+	}
+}
+
+// Run asks until ctx ends, and returns after the last attempt did.
+func (l *Loop) Run(ctx context.Context) {
+	var attempts sync.WaitGroup
+	defer attempts.Wait()
+	l.Begin()
+	for {
+		wait := l.dispatch(ctx, &attempts)
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.wake:
+		case <-time.After(wait):
+		}
+	}
+}
+
+// Alive reports whether the loop still looks at its queue. A dead upstream does not
+// make it less alive.
+func (l *Loop) Alive() bool {
+	return time.Since(time.Unix(0, l.beat.Load())) < stuck
+}
+
+// Begin plans the first questions, or takes over what Trial has fetched already.
+// Run calls it; calling it before makes the outcome of Trial visible at once.
+func (l *Loop) Begin() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.began {
+		return
+	}
+	l.began = true
+	l.beat.Store(time.Now().UnixNano())
+	l.looked = time.Now()
+	now := l.looked
+	if l.trial == nil {
+		now = now.Add(time.Duration(float64(l.Splay) * unit(l.Host, l.Upstream, "splay")))
+	}
+	if declared := Declared(l.Source); len(declared) > 0 {
+		l.adopt(declared, true, now)
+	} else {
+		l.lister = &job{list: true, draw: NewDraw(l.Host, l.Upstream, ""), place: -1}
+		l.queue.plan(l.lister, now)
+	}
+	if l.trial != nil {
+		l.takeOver(l.trial, now)
+		l.trial = nil
+	}
+}
+
+// dispatch starts what is due and returns how long nothing else will be.
+func (l *Loop) dispatch(ctx context.Context, attempts *sync.WaitGroup) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	l.beat.Store(now.UnixNano())
+	l.noticeClock(now)
+	now = now.Round(0)
+	l.hurry(now)
+	l.noteStates(now)
+	for len(l.queue) > 0 && !l.queue[0].next.After(now) {
+		if l.asking >= l.limit() {
+			return pulse
+		}
+		j := heap.Pop(&l.queue).(*job)
+		if j.demanded && l.idle(j, now) {
+			l.forget(j)
+			continue
+		}
+		j.asking = true
+		l.asking++
+		attempts.Go(func() { l.attempt(ctx, j) })
+	}
+	if len(l.queue) == 0 {
+		return pulse
+	}
+	return min(pulse, l.queue[0].next.Sub(now))
+}
+
+// limit is how many attempts may be under way at once: one after a row of failures,
+// so that a thousand credentials of a dead upstream do not knock a thousand times.
+func (l *Loop) limit() int {
+	if l.misses >= probing {
+		return 1
+	}
+	return parallel
+}
+
+// hurry retries at once what failed before a file changed that the source depends on.
+func (l *Loop) hurry(now time.Time) {
+	if len(l.failing) == 0 {
+		return
+	}
+	if w, ok := l.Source.(Watcher); !ok || !w.Changed() {
+		return
+	}
+	l.Log.Info().Msg("a file of this upstream has changed, trying again at once")
+	for j := range l.failing {
+		l.queue.plan(j, now)
+	}
+}
+
+// noticeClock keeps back-offs as long as they were meant when the wall clock is set
+// back. A step forward, or a suspend, needs nothing: deadlines are wall-clock.
+func (l *Loop) noticeClock(now time.Time) {
+	back := now.Sub(l.looked) - now.Round(0).Sub(l.looked.Round(0))
+	l.looked = now
+	if back < pulse {
+		return
+	}
+	l.Log.Warn().Stringer("by", back.Round(time.Second)).Msg("the clock was set back")
+	l.shift(back)
+}
+
+func (l *Loop) shift(back time.Duration) {
+	for _, j := range l.queue {
+		if j.waiting {
+			j.next = j.next.Add(-back)
+		}
+	}
+	heap.Init(&l.queue)
+}
+
+// attempt asks the source once. A panic in it is an error like any other: what is in
+// stock must outlive the bug.
+func (l *Loop) attempt(ctx context.Context, j *job) {
+	start := time.Now()
+	keys, c, err := l.ask(ctx, j.list, j.key)
+	took := time.Since(start)
+	if l.Observe != nil && ctx.Err() == nil {
+		l.Observe(class(err), took)
+	}
+
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.asking--
+	j.asking = false
+	defer j.finish()
+	if ctx.Err() == nil { // otherwise we are stopping, and err says so
+		if j.list {
+			l.settleList(j, keys, err, time.Now().Round(0))
+		} else if l.jobs[j.key] == j { // not withdrawn meanwhile
+			l.settle(j, c, err, time.Now().Round(0))
+		}
+	}
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// ask calls the source, bounded in time.
+func (l *Loop) ask(ctx context.Context, list bool, key credential.Key) (keys []credential.Key, c credential.Credential, err error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	defer func() {
+		if p := recover(); p != nil {
+			l.Log.Error().Stringer("credential", key).Bytes("stack", debug.Stack()).Msg("bug: an upstream panicked")
+			err = fmt.Errorf("internal error in upstream %q, see the log", l.Upstream)
+		}
+	}()
+	if list {
+		keys, err = l.Source.List(ctx)
+		return keys, nil, err
+	}
+	if c, err = l.Source.Fetch(ctx, key); err == nil && c == nil {
+		err = fmt.Errorf("internal error: upstream %q gave neither a credential nor an error", l.Upstream)
+	}
+	return nil, c, err
+}

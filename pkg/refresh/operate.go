@@ -1,0 +1,275 @@
+package refresh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/purser-agent/purser/pkg/credential"
+)
+
+// A Row is what an operator may know of one credential.
+type Row struct {
+	Key       credential.Key
+	State     State
+	Issued    time.Time // zero if never fetched, as are the next three
+	Expires   time.Time
+	Fetched   time.Time
+	Next      time.Time // when it is asked for next; zero for a withdrawn one
+	Failures  int       // in a row
+	Err       error     // of the last attempt
+	Required  bool
+	OnDemand  bool
+	Holder    string    // the upstream that has the name, if another does
+	Withdrawn time.Time // since when, zero if it is not
+}
+
+// Rows describes every credential of the loop, sorted by key.
+func (l *Loop) Rows() []Row {
+	now := time.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	rows := make([]Row, 0, len(l.jobs)+len(l.withdrawn))
+	for _, j := range l.jobs {
+		rows = append(rows, Row{
+			Key: j.key, State: stateAt(now, j.expires, j.due, j.failures > 0),
+			Issued: j.issued, Expires: j.expires, Fetched: j.fetched, Next: j.next,
+			Failures: j.failures, Err: j.err, Required: j.required, OnDemand: j.demanded, Holder: j.holder,
+		})
+	}
+	for key, since := range l.withdrawn {
+		rows = append(rows, Row{Key: key, State: Withdrawn, Withdrawn: since})
+	}
+	slices.SortFunc(rows, func(a, b Row) int { return strings.Compare(a.Key.String(), b.Key.String()) })
+	return rows
+}
+
+// A Listing is what an operator may know of the list. It is zero for a source that
+// declares its keys.
+type Listing struct {
+	Last, Next time.Time
+	Failures   int
+	Err        error
+}
+
+// Listing describes how asking for the list goes.
+func (l *Loop) Listing() Listing {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.lister == nil {
+		return Listing{}
+	}
+	return Listing{Last: l.lister.fetched, Next: l.lister.next, Failures: l.lister.failures, Err: l.lister.err}
+}
+
+// Answered reports whether the upstream has said what it grants, be it nothing.
+func (l *Loop) Answered() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.known || (l.lister != nil && !l.lister.fetched.IsZero())
+}
+
+// Missing names what ready still waits for: every required credential that was
+// never fetched, or the upstream itself while it has granted nothing.
+func (l *Loop) Missing() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.Required {
+		return nil
+	}
+	if !l.known {
+		return []string{fmt.Sprintf("the list of upstream %q", l.Upstream)}
+	}
+	var missing []string
+	for _, j := range l.jobs {
+		if j.required && j.fetched.IsZero() && j.holder == "" {
+			missing = append(missing, j.key.String())
+		}
+	}
+	slices.Sort(missing)
+	return missing
+}
+
+// Refresh asks now, and returns when all was asked: for the given names, or for the
+// list and everything if there are none. The error names what failed; what is in
+// stock stays. An attempt already under way is joined.
+func (l *Loop) Refresh(ctx context.Context, names ...string) error {
+	var listed error
+	if len(names) == 0 {
+		listed = l.hasten(ctx, func(j *job) bool { return j.list })
+	}
+	return errors.Join(listed, l.hasten(ctx, func(j *job) bool {
+		return !j.list && j.holder == "" && (len(names) == 0 || slices.Contains(names, j.key.Name))
+	}))
+}
+
+// Has reports whether a credential of this name is one of the loop's.
+func (l *Loop) Has(name string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for key := range l.jobs {
+		if key.Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+func (l *Loop) hasten(ctx context.Context, match func(*job) bool) error {
+	l.mu.Lock()
+	var chosen []*job
+	var attempted []<-chan struct{}
+	now := time.Now()
+	choose := func(j *job) {
+		if j == nil || !match(j) {
+			return
+		}
+		chosen = append(chosen, j)
+		attempted = append(attempted, j.attempted())
+		l.queue.plan(j, now)
+	}
+	choose(l.lister)
+	for _, j := range l.jobs {
+		choose(j)
+	}
+	l.mu.Unlock()
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+	for _, done := range attempted {
+		select {
+		case <-done:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var errs []error
+	for _, j := range chosen {
+		if j.err != nil {
+			errs = append(errs, l.explain(j.list, j.key, j.err))
+		}
+	}
+	return join(errs)
+}
+
+// Stop gives back everything the loop has, after Run returned. It returns the keys
+// that were in the store on its account; they stay there for a successor to claim.
+func (l *Loop) Stop() []credential.Key {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var held []credential.Key
+	for key := range l.jobs {
+		if l.Claims.Release(l.Upstream, key) {
+			held = append(held, key)
+		}
+	}
+	return held
+}
+
+// trial is what a loop asked for before it ran.
+type trial struct {
+	keys    []credential.Key
+	fetched map[credential.Key]credential.Credential
+}
+
+// Trial asks once for everything, before Run, and keeps the answers for it without
+// showing them to anybody. The error names each thing that failed.
+func (l *Loop) Trial(ctx context.Context) error {
+	t := &trial{keys: Declared(l.Source), fetched: map[credential.Key]credential.Credential{}}
+	if len(t.keys) == 0 {
+		keys, _, err := l.ask(ctx, true, credential.Key{})
+		if err != nil {
+			return l.explain(true, credential.Key{}, err)
+		}
+		t.keys = keys
+	}
+	if len(t.keys) == 0 {
+		return fmt.Errorf("upstream %q lists nothing for this host", l.Upstream)
+	}
+	var (
+		mu    sync.Mutex // guards t.fetched and errs
+		errs  []error
+		group sync.WaitGroup
+		slots = make(chan struct{}, parallel)
+	)
+	for _, key := range t.keys {
+		slots <- struct{}{}
+		group.Go(func() {
+			defer func() { <-slots }()
+			_, c, err := l.ask(ctx, false, key)
+			if err == nil {
+				if _, expires := c.Lifetime(); !time.Now().Before(expires) {
+					err = expiredError{expires}
+				}
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				errs = append(errs, l.explain(false, key, err))
+				return
+			}
+			t.fetched[key] = c
+		})
+	}
+	group.Wait()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.trial = t
+	return join(errs)
+}
+
+// Fetched is what Trial has fetched.
+func (l *Loop) Fetched() map[credential.Key]credential.Credential {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.trial == nil {
+		return nil
+	}
+	return l.trial.fetched
+}
+
+// takeOver puts the outcome of a trial in stock. What a predecessor left there and
+// the trial could not fetch goes: it came from another configuration.
+func (l *Loop) takeOver(t *trial, now time.Time) {
+	if l.lister != nil {
+		l.settleList(l.lister, t.keys, nil, now)
+	}
+	var unfetched []credential.Key
+	for key, j := range l.jobs {
+		if j.holder != "" {
+			continue
+		}
+		if c, ok := t.fetched[key]; ok {
+			l.settle(j, c, nil, now)
+		} else {
+			unfetched = append(unfetched, key)
+		}
+	}
+	l.Store.Remove(unfetched...)
+	l.Store.Announce(unfetched...)
+}
+
+func (l *Loop) explain(list bool, key credential.Key, err error) error {
+	if list {
+		return fmt.Errorf("upstream %q, list of credentials: %w", l.Upstream, err)
+	}
+	return fmt.Errorf("upstream %q, credential %q: %w", l.Upstream, key, err)
+}
+
+// most errors that one message names.
+const mostErrors = 10
+
+func join(errs []error) error {
+	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	if more := len(errs) - mostErrors; more > 0 {
+		errs = append(errs[:mostErrors:mostErrors], fmt.Errorf("and %d more", more))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,260 @@
+package refresh
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/purser-agent/purser/pkg/credential"
+)
+
+// expiredError is an answer that was of no use when it came.
+type expiredError struct{ expired time.Time }
+
+func (e expiredError) Error() string {
+	return fmt.Sprintf("the upstream gave a credential that expired at %s; compare the clocks", e.expired.UTC().Format(time.RFC3339))
+}
+
+// Class counts it like the same finding by an upstream.
+func (expiredError) Class() string { return "expired" }
+
+// settle takes the outcome of a fetch.
+func (l *Loop) settle(j *job, c credential.Credential, err error, now time.Time) {
+	if holder := l.Claims.Claim(l.Upstream, j.key, j.declared); holder != l.Upstream {
+		l.park(j, holder)
+		return
+	}
+	if err != nil {
+		l.failed(j, err, now)
+		return
+	}
+	issued, expires := c.Lifetime()
+	switch judge(j.expires, expires, now) {
+	case useless:
+		l.failed(j, expiredError{expires}, now)
+	case nothingNew:
+		l.recovered(j)
+		l.again(j, now)
+	case take:
+		first := j.fetched.IsZero()
+		j.issued, j.expires, j.fetched = issued, expires, now
+		j.due = l.Schedule.Due(issued, expires, now, j.draw, l.skew())
+		l.Store.Put(j.key, c)
+		l.recovered(j)
+		l.warnShort(expires.Sub(issued))
+		l.Log.Debug().Stringer("credential", j.key).Time("expires", expires).Msg("fetched")
+		if first && !j.demanded && now.Before(j.due) {
+			l.queue.plan(j, Second(now, j.due, j.draw))
+			return
+		}
+		l.again(j, now)
+	}
+}
+
+// again plans the next question after an answer that was no error: when the stock
+// is due, or on the fast curve if it is due already.
+func (l *Loop) again(j *job, now time.Time) {
+	if now.Before(j.due) {
+		j.barren = 0
+		l.queue.plan(j, j.due)
+		return
+	}
+	j.barren++
+	j.waiting = true
+	l.queue.plan(j, now.Add(fast.after(j.barren, rand.Float64(), 0)))
+}
+
+// failed keeps what is in stock and plans a retry.
+func (l *Loop) failed(j *job, err error, now time.Time) {
+	c := fast
+	if isPermanent(err) {
+		c = slow
+		l.misses = 0
+	} else {
+		l.misses++
+	}
+	if isRefused(err) && !j.list {
+		l.Store.Refuse(j.key)
+	}
+	j.failures++
+	j.err = err
+	j.waiting = true
+	l.failing[j] = struct{}{}
+	wait := c.after(j.failures, rand.Float64(), retryAfter(err))
+	l.queue.plan(j, now.Add(wait))
+	if j.failures == 1 || c.ceiling(j.failures) != c.ceiling(j.failures-1) {
+		l.about(l.Log.Warn(), j).Err(err).Str("class", class(err)).Int("failures", j.failures).
+			Stringer("retry_in", wait.Round(time.Millisecond)).Msg("refresh failed, keeping what we have")
+	}
+}
+
+// recovered ends a row of failures.
+func (l *Loop) recovered(j *job) {
+	l.misses = 0
+	if j.failures > 0 {
+		l.about(l.Log.Info(), j).Int("failures", j.failures).Msg("refresh works again")
+	}
+	j.failures, j.err, j.waiting, j.noted = 0, nil, false, ""
+	delete(l.failing, j)
+}
+
+// about says in a log line what a job is about.
+func (l *Loop) about(line *zerolog.Event, j *job) *zerolog.Event {
+	if j.list {
+		return line.Bool("list", true)
+	}
+	return line.Stringer("credential", j.key)
+}
+
+// noteStates logs once when a failing credential runs low and when it has run out.
+func (l *Loop) noteStates(now time.Time) {
+	for j := range l.failing {
+		if j.list {
+			continue
+		}
+		state := stateAt(now, j.expires, j.due, true)
+		if state == j.noted {
+			continue
+		}
+		switch state {
+		case None:
+			l.about(l.Log.Warn(), j).Err(j.err).Msg("credential was never fetched, callers get an error")
+		case Expiring:
+			l.about(l.Log.Warn(), j).Err(j.err).Time("expires", j.expires).Msg("credential runs low and cannot be refreshed")
+		case Expired:
+			l.about(l.Log.Error(), j).Err(j.err).Time("expires", j.expires).Msg("credential has expired, callers get an error")
+		default:
+			continue
+		}
+		j.noted = state
+	}
+}
+
+// warnShort says once that lifetimes are too short for the 15 minutes that SDKs
+// want to be left alone.
+func (l *Loop) warnShort(lifetime time.Duration) {
+	if l.short || Margin(lifetime, 0, 0) >= expiring {
+		return
+	}
+	l.short = true
+	l.Log.Warn().Stringer("lifetime", lifetime.Round(time.Second)).Stringer("least_left", Margin(lifetime, 0, 0).Round(time.Second)).
+		Msg("the upstream's lifetimes are too short to keep 15 minutes in stock; some SDKs will ask at every call")
+}
+
+func (l *Loop) skew() time.Duration {
+	if s, ok := l.Source.(Skewer); ok {
+		return s.Skew()
+	}
+	return 0
+}
+
+// settleList takes the outcome of a list. An empty one changes nothing but is
+// reported: an upstream may list nothing because it cannot at the moment.
+func (l *Loop) settleList(j *job, keys []credential.Key, err error, now time.Time) {
+	if err != nil {
+		l.failed(j, err, now)
+		return
+	}
+	l.recovered(j)
+	first := j.fetched.IsZero()
+	j.fetched = now
+	if len(keys) == 0 {
+		if j.barren == 0 {
+			l.Log.Warn().Int("credentials", len(l.jobs)).Msg("the upstream lists nothing for this host, keeping what we have")
+		}
+		j.barren++
+		j.waiting = true
+		l.queue.plan(j, now.Add(slow.after(j.barren, rand.Float64(), 0)))
+		return
+	}
+	j.barren = 0
+	l.adopt(keys, false, now)
+	next := now.Add(l.ListEvery - time.Duration(0.1*j.draw.Spread*float64(l.ListEvery)))
+	if first {
+		next = Second(now, next, j.draw)
+	}
+	l.queue.plan(j, next)
+}
+
+// adopt makes keys the ones that the upstream grants: new ones are claimed and
+// planned for now, those that are missing are withdrawn.
+func (l *Loop) adopt(keys []credential.Key, declared bool, now time.Time) {
+	first := !l.known
+	l.known = true
+	granted := make(map[credential.Key]struct{}, len(keys))
+	var fresh []credential.Key
+	for _, key := range keys {
+		granted[key] = struct{}{}
+		delete(l.withdrawn, key)
+		j, ok := l.jobs[key]
+		if ok && j.holder == "" && !j.demanded {
+			continue
+		}
+		if !ok {
+			j = &job{key: key, declared: declared, draw: NewDraw(l.Host, l.Upstream, key.String()), place: -1}
+			l.jobs[key] = j
+		}
+		if j.demanded {
+			j.demanded = false
+			l.demanded--
+		}
+		j.required = j.required || (first && l.Required)
+		if holder := l.Claims.Claim(l.Upstream, key, declared); holder != l.Upstream {
+			l.park(j, holder)
+			continue
+		}
+		j.holder = ""
+		fresh = append(fresh, key)
+		if j.fetched.IsZero() {
+			l.queue.plan(j, now)
+		}
+	}
+	l.Store.Announce(fresh...)
+	for key, j := range l.jobs {
+		if _, ok := granted[key]; !ok && !j.demanded {
+			l.withdraw(j, now)
+		}
+	}
+}
+
+// park stops asking for a key that belongs to another upstream. The next list
+// tries to claim it again.
+func (l *Loop) park(j *job, holder string) {
+	if j.holder != holder {
+		l.Log.Error().Stringer("credential", j.key).Str("holder", holder).
+			Msg("another upstream already gives a credential of this name; rename one of them")
+	}
+	l.recovered(j)
+	j.holder = holder
+	j.issued, j.expires, j.fetched, j.due = time.Time{}, time.Time{}, time.Time{}, time.Time{}
+	l.queue.drop(j)
+}
+
+// maxWithdrawn bounds how many withdrawn keys are remembered for the status.
+const maxWithdrawn = 1000
+
+// withdraw forgets a key that the upstream no longer grants; its callers see it go
+// with their next request.
+func (l *Loop) withdraw(j *job, now time.Time) {
+	l.Log.Info().Stringer("credential", j.key).Msg("the upstream no longer grants this credential")
+	l.forget(j)
+	if len(l.withdrawn) < maxWithdrawn {
+		l.withdrawn[j.key] = now
+	}
+}
+
+// forget removes a key as if it had never been there.
+func (l *Loop) forget(j *job) {
+	l.queue.drop(j)
+	delete(l.jobs, j.key)
+	delete(l.failing, j)
+	j.finish()
+	if j.demanded {
+		l.demanded--
+	}
+	if l.Claims.Release(l.Upstream, j.key) {
+		l.Store.Remove(j.key)
+	}
+}
