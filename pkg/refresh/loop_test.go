@@ -1,0 +1,466 @@
+package refresh_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/purser-agent/purser/pkg/credential"
+	"github.com/purser-agent/purser/pkg/refresh"
+)
+
+func TestLoopFetchesEverythingItsUpstreamLists(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		u := newUpstream("web", "db")
+		l := h.run(h.loop("datacenter", u))
+		settle()
+		for _, name := range []string{"web", "db"} {
+			h.must(name)
+			if got := row(t, l, name).State; got != refresh.Fresh {
+				t.Errorf("%s: got state %q, want fresh", name, got)
+			}
+		}
+		if missing := l.Missing(); len(missing) > 0 {
+			t.Errorf("ready still waits for %q", missing)
+		}
+	})
+}
+
+func TestPromise1MissingNamesWhatReadyWaitsFor(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		u := newUpstream("web", "db")
+		u.down = errDown
+		l := h.run(h.loop("datacenter", u))
+		other := newUpstream("other")
+		other.down = errDown
+		optional := h.run(h.loop("optional", other, func(o *refresh.Options) { o.Required = false }))
+		settle()
+		if got := fmt.Sprint(l.Missing()); got != `[the list of upstream "datacenter"]` {
+			t.Errorf("got %s before the first list", got)
+		}
+		u.set(func() { u.down = nil; u.failing["db"] = errDown })
+		time.Sleep(10 * time.Second)
+		if got := fmt.Sprint(l.Missing()); got != "[db]" {
+			t.Errorf("got %s while db fails", got)
+		}
+		u.set(func() { u.failing["db"] = nil })
+		time.Sleep(2 * time.Minute)
+		if got := l.Missing(); len(got) > 0 {
+			t.Errorf("got %q after everything was fetched", got)
+		}
+		u.set(func() { u.names = []string{"web", "db", "late"}; u.failing["late"] = errDown })
+		time.Sleep(2 * time.Hour)
+		if got := l.Missing(); len(got) > 0 {
+			t.Errorf("got %q: a role that came later must not take ready back", got)
+		}
+		if got := optional.Missing(); len(got) > 0 {
+			t.Errorf("got %q for an upstream that is not required", got)
+		}
+	})
+}
+
+func TestReadyWaitsForAnUpstreamThatListsNothing(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		u := newUpstream()
+		l := h.run(h.loop("datacenter", u))
+		settle()
+		if len(l.Missing()) == 0 || !l.Answered() {
+			t.Errorf("got missing %q and answered %v, want it missing although it answered", l.Missing(), l.Answered())
+		}
+	})
+}
+
+func TestPromise3EnoughLifeIsLeftAtAllTimes(t *testing.T) {
+	for _, c := range []struct{ lifetime, least time.Duration }{
+		{12 * time.Hour, 5*time.Hour + 20*time.Minute}, // F02
+		{time.Hour, 25 * time.Minute},
+		{15 * time.Minute, 9 * time.Minute}, // F03
+	} {
+		t.Run(c.lifetime.String(), func(t *testing.T) {
+			bubble(t, func(t *testing.T, h *host) {
+				u := newUpstream("web")
+				u.lifetime = c.lifetime
+				h.run(h.loop("datacenter", u))
+				settle()
+				for range 3 * 24 * 60 {
+					if left := time.Until(h.must("web").Expires); left < c.least {
+						t.Fatalf("%v of life left, want at least %v", left, c.least)
+					}
+					time.Sleep(time.Minute)
+				}
+				if got, most := u.fetched("web"), int(3*24*time.Hour/(c.lifetime/4)); got > most {
+					t.Errorf("%d fetches in three days, want at most %d", got, most)
+				}
+			})
+		})
+	}
+}
+
+func TestPromise4LoopKeepsOldCredentialsThroughAnHourOfOutage(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		u := newUpstream("web")
+		u.lifetime = 2 * time.Hour
+		l := h.run(h.loop("datacenter", u))
+		settle()
+		time.Sleep(12 * time.Hour)
+		first := h.must("web")
+		left := time.Until(first.Expires)
+		u.set(func() { u.down = errDown })
+		for time.Until(first.Expires) > 0 {
+			if got := h.must("web"); got != first {
+				t.Fatal("an outage replaced the stored credential")
+			}
+			time.Sleep(time.Second)
+		}
+		if left < time.Hour {
+			t.Errorf("only %v of outage were bridged", left)
+		}
+		h.mustFail("web", credential.ErrExpired)
+		if got := row(t, l, "web").State; got != refresh.Expired {
+			t.Errorf("got state %q, want expired", got)
+		}
+		u.set(func() { u.down = nil })
+		time.Sleep(time.Minute)
+		h.must("web") // F05
+	})
+}
+
+func TestLoopServesThroughAShortOutage(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) { // F04
+		u := newUpstream("web")
+		h.run(h.loop("datacenter", u))
+		settle()
+		for u.fetched("web") < 3 {
+			time.Sleep(time.Second)
+		}
+		u.set(func() { u.down = errDown })
+		before := h.must("web")
+		end := time.Now().Add(50 * time.Minute)
+		for time.Now().Before(end) {
+			if h.must("web") != before {
+				t.Fatal("the document changed")
+			}
+			time.Sleep(time.Minute)
+		}
+		u.set(func() { u.down = nil })
+		time.Sleep(61 * time.Second)
+		if h.must("web") == before {
+			t.Error("not refreshed a minute after the outage")
+		}
+	})
+}
+
+func TestPromise2AHungUpstreamDoesNotChangeWhatIsServed(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		u := newUpstream("web")
+		l := h.run(h.loop("datacenter", u))
+		settle()
+		u.set(func() { u.hang = true })
+		before := h.must("web")
+		for time.Until(before.Expires) > time.Second {
+			if h.must("web") != before {
+				t.Fatal("the credential changed")
+			}
+			time.Sleep(time.Second)
+		}
+		if !l.Alive() {
+			t.Error("a hung upstream made the loop look dead")
+		}
+	})
+}
+
+func TestAnswersThatAreNoProgressChangeNothing(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		u := newUpstream("web")
+		l := h.run(h.loop("datacenter", u))
+		settle()
+		first := h.must("web")
+		now := time.Now()
+		for _, ends := range []time.Duration{-time.Minute, time.Minute, time.Until(first.Expires)} {
+			u.set(func() { u.cached = &credential.AWS{AccessKeyID: "other", Issued: now, Expires: now.Add(ends)} })
+			_ = l.Refresh(t.Context(), "web")
+			if h.must("web") != first {
+				t.Errorf("a credential that ends in %v replaced one that ends in %v", ends, time.Until(first.Expires))
+			}
+		}
+		if r := row(t, l, "web"); r.Failures != 0 || r.Err != nil {
+			t.Errorf("nothing new counts as a failure: %+v", r)
+		}
+	})
+}
+
+func TestAnUpstreamThatCachesIsNotAskedInALoop(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		u := newUpstream("web")
+		now := time.Now()
+		u.cached = &credential.AWS{Issued: now.Add(-50 * time.Minute), Expires: now.Add(10 * time.Minute)}
+		h.run(h.loop("datacenter", u))
+		time.Sleep(9 * time.Minute)
+		if got := u.fetched("web"); got > 60 {
+			t.Errorf("%d fetches in nine minutes for a credential that stays the same", got)
+		}
+		u.set(func() { u.cached = nil })
+		time.Sleep(61 * time.Second)
+		if time.Until(h.must("web").Expires) < 50*time.Minute {
+			t.Error("a new credential was not noticed within a minute")
+		}
+	})
+}
+
+func TestPromise9TransportErrorsRetryFasterThanRefusals(t *testing.T) {
+	attempts := func(err error, span time.Duration) (n int) {
+		bubble(t, func(t *testing.T, h *host) {
+			u := newUpstream("web")
+			u.failing["web"] = err
+			h.run(h.loop("datacenter", u))
+			time.Sleep(span)
+			n = u.fetched("web")
+		})
+		return n
+	}
+	quick, patient := attempts(upstreamError{}, 2*time.Hour), attempts(upstreamError{permanent: true}, 2*time.Hour)
+	if quick < 120 || quick > 600 || patient < 24 || patient > 150 {
+		t.Errorf("in two hours %d attempts after transport errors and %d after refusals", quick, patient)
+	}
+	if got := attempts(upstreamError{after: 10 * time.Minute}, 65*time.Minute); got < 6 || got > 7 {
+		t.Errorf("%d attempts in 65 minutes with a Retry-After of 10 minutes", got)
+	}
+}
+
+func TestPromise9OneFetchAtATimePerCredentialAndFewInAll(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		var names []string
+		for i := range 200 {
+			names = append(names, fmt.Sprint("role", i))
+		}
+		u := newUpstream(names...)
+		u.lifetime = time.Minute
+		l := h.run(h.loop("datacenter", u))
+		for range 50 {
+			go func() { _ = l.Refresh(t.Context()) }()
+			time.Sleep(100 * time.Millisecond)
+		}
+		time.Sleep(10 * time.Minute)
+		u.set(func() {
+			if u.overlap || u.most > 16 {
+				t.Errorf("two fetches of one credential at once: %v; %d fetches at once in all", u.overlap, u.most)
+			}
+		})
+	})
+}
+
+func TestADeadUpstreamIsProbedOneAttemptAtATime(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		var names []string
+		for i := range 500 {
+			names = append(names, fmt.Sprint("role", i))
+		}
+		u := newUpstream(names...)
+		u.declared = true
+		h.run(h.loop("datacenter", u))
+		settle()
+		time.Sleep(5 * time.Second)
+		u.set(func() { u.hang = true })
+		time.Sleep(3 * time.Hour)
+		u.set(func() { u.most = 0 })
+		time.Sleep(10 * time.Minute)
+		u.set(func() {
+			if u.most != 1 {
+				t.Errorf("%d attempts at once at a dead upstream", u.most)
+			}
+			u.hang = false
+		})
+		time.Sleep(5 * time.Minute)
+		for _, name := range names {
+			h.must(name)
+		}
+	})
+}
+
+func TestPromise9TheListIsAskedRarely(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		u := newUpstream("web")
+		u.lifetime = 10 * time.Minute
+		h.run(h.loop("datacenter", u))
+		time.Sleep(24 * time.Hour)
+		if got := u.listed(); got < 24 || got > 29 {
+			t.Errorf("the list was asked %d times in a day", got)
+		}
+	})
+}
+
+func TestDeclaredKeysNeedNoList(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		u := newUpstream("web")
+		u.declared = true
+		h.run(h.loop("vault", u))
+		time.Sleep(24 * time.Hour)
+		h.must("web")
+		if got := u.listed(); got != 0 {
+			t.Errorf("the list was asked %d times", got)
+		}
+	})
+}
+
+func TestAWithdrawnCredentialGoesAtOnceAndMayComeBack(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		u := newUpstream("web", "db")
+		l := h.run(h.loop("datacenter", u))
+		settle()
+		u.set(func() { u.names = []string{"web"} })
+		if err := l.Refresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		h.mustFail("db", credential.ErrNotFound)
+		h.must("web")
+		if got := row(t, l, "db").State; got != refresh.Withdrawn {
+			t.Errorf("got state %q, want withdrawn", got)
+		}
+		before := u.fetched("db")
+		time.Sleep(3 * time.Hour)
+		if got := u.fetched("db"); got != before {
+			t.Error("a withdrawn credential is still fetched")
+		}
+		u.set(func() { u.names = []string{"web", "db"} })
+		time.Sleep(2 * time.Hour)
+		h.must("db")
+	})
+}
+
+func TestAnEmptyListKeepsTheStock(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		u := newUpstream("web")
+		h.run(h.loop("datacenter", u))
+		settle()
+		u.set(func() { u.names = nil })
+		time.Sleep(5 * time.Hour)
+		h.must("web")
+		if got := u.listed(); got > 5*12*3 {
+			t.Errorf("the list was asked %d times in five hours", got)
+		}
+	})
+}
+
+func TestARefusalShowsInTheStoreAndKeepsTheStock(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		u := newUpstream("web", "db")
+		u.failing["db"] = upstreamError{permanent: true, refused: true}
+		l := h.run(h.loop("datacenter", u))
+		settle()
+		h.mustFail("db", credential.ErrRefused)
+		u.set(func() { u.failing["web"] = u.failing["db"] })
+		if err := l.Refresh(t.Context(), "web"); err == nil || !strings.Contains(err.Error(), `credential "web": the upstream says no`) {
+			t.Errorf("got error %v, want one that names the credential and the reason", err)
+		}
+		h.must("web")
+	})
+}
+
+func TestAChangedFileTriggersARetryAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		u := newUpstream("web")
+		u.failing["web"] = upstreamError{after: time.Hour}
+		h.run(h.loop("vault", u))
+		time.Sleep(time.Minute)
+		u.set(func() { u.failing["web"] = nil; u.changed = true })
+		time.Sleep(2 * time.Second)
+		h.must("web")
+	})
+}
+
+// panicking is an upstream with a bug.
+type panicking struct{ *upstream }
+
+func (panicking) Fetch(context.Context, credential.Key) (credential.Credential, error) {
+	panic("a bug")
+}
+
+func TestABugInAnUpstreamIsAnErrorOfThatUpstream(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		l := h.run(h.loop("datacenter", panicking{newUpstream("web")}))
+		settle()
+		if r := row(t, l, "web"); r.Err == nil || r.Failures == 0 {
+			t.Errorf("got %+v, want a failure", r)
+		}
+	})
+}
+
+func TestTwoUpstreamsOneName(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		a, b, c := newUpstream("web"), newUpstream("web", "db"), newUpstream("web")
+		c.declared = true
+		first := h.run(h.loop("first", a))
+		settle()
+		second := h.run(h.loop("second", b))
+		settle()
+		if got := row(t, second, "web").Holder; got != "first" {
+			t.Errorf("a listed name was taken from its holder: got holder %q", got)
+		}
+		if missing := second.Missing(); len(missing) > 0 {
+			t.Errorf("ready waits for %q, which another upstream gives", missing)
+		}
+		h.run(h.loop("third", c))
+		settle()
+		_ = first.Refresh(t.Context())
+		if got := row(t, first, "web").Holder; got != "third" {
+			t.Errorf("a declared name does not beat a listed one: got holder %q", got)
+		}
+		h.must("web")
+		h.must("db")
+	})
+}
+
+func TestTheLoserGetsTheNameWhenItsHolderWithdrawsIt(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		a, b := newUpstream("web", "only-a"), newUpstream("web")
+		first := h.run(h.loop("first", a))
+		settle()
+		second := h.run(h.loop("second", b))
+		settle()
+		a.set(func() { a.names = []string{"only-a"} })
+		_ = first.Refresh(t.Context())
+		_ = second.Refresh(t.Context())
+		settle()
+		h.must("web")
+		if got := row(t, second, "web"); got.Holder != "" || got.State != refresh.Fresh {
+			t.Errorf("got %+v, want it fresh and ours", got)
+		}
+	})
+}
+
+func TestSplayDelaysTheFirstQuestion(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		u := newUpstream("web")
+		h.run(h.loop("datacenter", u, func(o *refresh.Options) { o.Splay = 10 * time.Minute }))
+		settle()
+		if u.listed() != 0 {
+			t.Fatal("asked at once")
+		}
+		time.Sleep(10 * time.Minute)
+		h.must("web")
+	})
+}
+
+func TestRefreshJoinsAndReportsEachFailure(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		u := newUpstream("web", "db")
+		l := h.run(h.loop("datacenter", u))
+		settle()
+		u.set(func() { u.down = errDown })
+		err := l.Refresh(t.Context())
+		for _, want := range []string{"list of credentials", `credential "web"`, `credential "db"`} {
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("got error %v, want one that names %s", err, want)
+			}
+		}
+		u.set(func() { u.down = nil; u.hang = true })
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := l.Refresh(ctx, "web"); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got error %v, want the deadline", err)
+		}
+	})
+}
