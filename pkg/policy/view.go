@@ -1,0 +1,108 @@
+package policy
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync/atomic"
+
+	"github.com/purser-agent/purser/pkg/credential"
+)
+
+// A view is what the rules give to one caller.
+type view struct {
+	rules    *ruleset
+	imdsV1   bool
+	patterns []string // in the order of a listing
+
+	// The same patterns by kind, for Get.
+	all     bool
+	globs   []string
+	literal map[string]struct{}
+
+	listing atomic.Pointer[listing]
+}
+
+// A listing is the names that a view showed when the store had these.
+type listing struct {
+	stored   []string
+	complete bool
+	names    []string
+}
+
+// IMDSv1 implements View.
+func (v *view) IMDSv1() bool { return v.imdsV1 }
+
+// Names implements View: the names of the most specific grant first. Until every
+// upstream has said what it grants, the literal names of the grants stand for what
+// is to come.
+func (v *view) Names() []string {
+	store := v.rules.gate.store
+	stored, complete := store.Names(), store.Complete()
+	if l := v.listing.Load(); l != nil && same(l.stored, stored) && l.complete == complete {
+		return l.names
+	}
+	l := &listing{stored: stored, complete: complete, names: v.list(stored, complete)}
+	v.listing.Store(l)
+	return l.names
+}
+
+// same reports whether two slices are one: the store makes a new one whenever a
+// name comes or goes, and we hold on to the old one.
+func same(a, b []string) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
+}
+
+func (v *view) list(stored []string, complete bool) []string {
+	var names []string
+	seen := map[string]struct{}{}
+	add := func(name string) {
+		if _, ok := seen[name]; !ok {
+			seen[name] = struct{}{}
+			names = append(names, name)
+		}
+	}
+	for _, pattern := range v.patterns {
+		if !isGlob(pattern) {
+			if _, found := slices.BinarySearch(stored, pattern); found || !complete {
+				add(pattern)
+			}
+			continue
+		}
+		for _, name := range stored {
+			if _, base := v.rules.bases[name]; !base && match(pattern, name) {
+				add(name)
+			}
+		}
+	}
+	return names
+}
+
+// Get implements View.
+func (v *view) Get(ctx context.Context, key credential.Key) (credential.Credential, error) {
+	gate := v.rules.gate
+	_, named := v.literal[key.Name]
+	if !named {
+		if _, base := v.rules.bases[key.Name]; base {
+			return nil, credential.ErrNotFound
+		}
+		named = slices.ContainsFunc(v.globs, func(glob string) bool { return match(glob, key.Name) })
+	}
+	if !named && !(v.all && gate.store.Listed(key)) {
+		return nil, credential.ErrNotFound
+	}
+	c, err := gate.store.Get(key)
+	if err == nil || !named {
+		return c, err
+	}
+	if gate.demand != nil && !gate.store.Listed(key) && gate.demand.Allows(key) {
+		if wanted := gate.demand.Want(ctx, key); wanted != nil {
+			return nil, wanted
+		}
+		return gate.store.Get(key)
+	}
+	if _, literal := v.literal[key.Name]; literal && errors.Is(err, credential.ErrNotFound) && !gate.store.Complete() {
+		return nil, credential.ErrUnavailable // Names shows it already
+	}
+	return nil, err
+}
