@@ -1,0 +1,80 @@
+package caller
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os/exec"
+	"slices"
+	"strings"
+	"time"
+)
+
+const (
+	getentPath  = "/usr/bin/getent"
+	getentWait  = 2 * time.Second  // for one answer
+	membersWait = 10 * time.Second // for all members of a group
+	namesAtOnce = 500              // in one question
+	answerBound = 4 << 20          // bytes of one answer
+
+	// getentNotFound is the exit status for a key that the directory does not have;
+	// what it found of the others is in its output (getent(1)).
+	getentNotFound = 2
+)
+
+// ask returns what the directory has for the given keys. No directory at all is
+// ErrUnknownAccount; so is a key without an entry, with what was found of the others.
+func (a Accounts) ask(ctx context.Context, database string, keys ...string) ([]byte, error) {
+	keys = slices.DeleteFunc(slices.Clone(keys), func(key string) bool { return !askable(key) })
+	if len(keys) == 0 {
+		return nil, ErrUnknownAccount
+	}
+	ctx, cancel := context.WithTimeout(ctx, getentWait)
+	defer cancel()
+	path := a.getent
+	if path == "" {
+		path = getentPath
+	}
+	answer := &boundedBuffer{room: answerBound}
+	getent := exec.CommandContext(ctx, path, append([]string{database, "--"}, keys...)...)
+	getent.Env = []string{"PATH=/usr/bin:/bin", "LC_ALL=C"}
+	getent.Dir = "/"
+	getent.Stdout = answer
+	getent.WaitDelay = getentWait // should a child of its own keep the pipe open
+	err := getent.Run()
+	switch {
+	case ctx.Err() != nil:
+		return nil, fmt.Errorf("the directory did not answer (getent %s): %w", database, ctx.Err())
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, ErrUnknownAccount
+	case err == nil:
+		return answer.Bytes(), nil
+	}
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.ExitCode() == getentNotFound {
+		return answer.Bytes(), ErrUnknownAccount
+	}
+	return nil, fmt.Errorf("getent %s: %w", database, err)
+}
+
+// askable reports whether a directory may be asked for a name from a configuration
+// or a list of members.
+func askable(name string) bool {
+	return name != "" && len(name) <= 256 && !strings.ContainsAny(name, ":\n\x00")
+}
+
+// A boundedBuffer refuses more than it has room for.
+type boundedBuffer struct {
+	bytes.Buffer
+	room int
+}
+
+var errTooLong = errors.New("the answer is too long")
+
+func (b *boundedBuffer) Write(p []byte) (int, error) {
+	if b.Len()+len(p) > b.room {
+		return 0, errTooLong
+	}
+	return b.Buffer.Write(p)
+}
