@@ -59,10 +59,7 @@ func (l *Loop) want(key credential.Key) (<-chan struct{}, error) {
 	l.demanded++
 	l.Store.AnnounceUnlisted(key)
 	l.queue.plan(j, now)
-	select {
-	case l.wake <- struct{}{}:
-	default:
-	}
+	l.nudge()
 	return j.attempted(), nil
 }
 

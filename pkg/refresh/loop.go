@@ -41,6 +41,8 @@ type Options struct {
 	Log zerolog.Logger
 	// Observe, if set, is told of every attempt: "ok" or a class of error.
 	Observe func(class string, took time.Duration)
+	// Settled, if set, is called after each attempt, when its outcome shows.
+	Settled func()
 }
 
 // Bounds of a loop.
@@ -106,6 +108,14 @@ func (l *Loop) Run(ctx context.Context) {
 		case <-l.wake:
 		case <-time.After(wait):
 		}
+	}
+}
+
+// nudge makes the loop look at its queue now.
+func (l *Loop) nudge() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
 	}
 }
 
@@ -224,7 +234,14 @@ func (l *Loop) attempt(ctx context.Context, j *job) {
 	if l.Observe != nil && ctx.Err() == nil {
 		l.Observe(class(err), took)
 	}
+	l.conclude(ctx, j, keys, c, err)
+	if l.Settled != nil {
+		l.Settled()
+	}
+}
 
+// conclude takes the outcome of an attempt and lets the loop go on.
+func (l *Loop) conclude(ctx context.Context, j *job, keys []credential.Key, c credential.Credential, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.asking--
@@ -237,10 +254,7 @@ func (l *Loop) attempt(ctx context.Context, j *job) {
 			l.settle(j, c, err, time.Now().Round(0))
 		}
 	}
-	select {
-	case l.wake <- struct{}{}:
-	default:
-	}
+	l.nudge()
 }
 
 // ask calls the source, bounded in time.

@@ -73,9 +73,12 @@ func (l *Loop) Answered() bool {
 	return l.known || (l.lister != nil && !l.lister.fetched.IsZero())
 }
 
-// Missing names what ready still waits for: every required credential that was
-// never fetched, or the upstream itself while it has granted nothing.
+// Missing names what ready waits for: every required credential that is not in
+// stock, or the upstream itself while it has granted nothing. Required is what the
+// configuration names and what the first list that is not empty does: a role that
+// comes later makes a working host no less ready.
 func (l *Loop) Missing() []string {
+	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.Required {
@@ -86,7 +89,7 @@ func (l *Loop) Missing() []string {
 	}
 	var missing []string
 	for _, j := range l.jobs {
-		if j.required && j.fetched.IsZero() && j.holder == "" {
+		if j.required && !j.valid(now) && j.holder == "" {
 			missing = append(missing, j.key.String())
 		}
 	}
@@ -105,6 +108,16 @@ func (l *Loop) Refresh(ctx context.Context, names ...string) error {
 	return errors.Join(listed, l.hasten(ctx, func(j *job) bool {
 		return !j.list && j.holder == "" && (len(names) == 0 || slices.Contains(names, j.key.Name))
 	}))
+}
+
+// ListSoon asks for the list at the next opportunity and does not wait for it.
+func (l *Loop) ListSoon() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.lister != nil {
+		l.queue.plan(l.lister, time.Now())
+		l.nudge()
+	}
 }
 
 // Has reports whether a credential of this name is one of the loop's.
@@ -136,11 +149,8 @@ func (l *Loop) hasten(ctx context.Context, match func(*job) bool) error {
 	for _, j := range l.jobs {
 		choose(j)
 	}
+	l.nudge()
 	l.mu.Unlock()
-	select {
-	case l.wake <- struct{}{}:
-	default:
-	}
 	for _, done := range attempted {
 		select {
 		case <-done:

@@ -6,12 +6,11 @@ import (
 	"time"
 )
 
-// What an SDK needs to be left alone: with 25 minutes of life left nobody asks
-// again, below 15 some do at every call.
-const (
-	comfortable = 25 * time.Minute
-	expiring    = 15 * time.Minute
-)
+// Enough is the life below which some SDKs ask again at every call.
+const Enough = 15 * time.Minute
+
+// comfortable is the life with which none of them asks again.
+const comfortable = 25 * time.Minute
 
 // A Schedule says when to ask again. It has no state and draws no random numbers.
 type Schedule struct {
@@ -166,7 +165,7 @@ func stateAt(now, expires, due time.Time, failing bool) State {
 		return Expired
 	case now.Before(due):
 		return Fresh
-	case failing && expires.Sub(now) < expiring:
+	case failing && expires.Sub(now) < Enough:
 		return Expiring
 	default:
 		return Due

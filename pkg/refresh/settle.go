@@ -135,7 +135,7 @@ func (l *Loop) noteStates(now time.Time) {
 // warnShort says once that lifetimes are too short for the 15 minutes that SDKs
 // want to be left alone.
 func (l *Loop) warnShort(lifetime time.Duration) {
-	if l.short || Margin(lifetime, 0, 0) >= expiring {
+	if l.short || Margin(lifetime, 0, 0) >= Enough {
 		return
 	}
 	l.short = true
