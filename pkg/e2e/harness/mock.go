@@ -1,0 +1,109 @@
+package harness
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+)
+
+// Marker is in every secret that the mock makes.
+const Marker = "PURSERMOCKSECRET"
+
+// A Mock is a running purser-mock that stands in for an IMS.
+type Mock struct {
+	*Process
+	Address string // host and port
+}
+
+// StartMock starts one with these flags and waits until it answers. Call Stop when
+// done.
+func StartMock(flags ...string) (*Mock, error) {
+	binary, err := Binary("purser-mock")
+	if err != nil {
+		return nil, err
+	}
+	address, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	m := &Mock{Address: address}
+	m.Process, err = Command{Path: binary, Args: append([]string{"--listen", address}, flags...)}.Start()
+	if err != nil {
+		return nil, err
+	}
+	err = Await(10*time.Second, func() error {
+		_, err := m.Requests()
+		return err
+	})
+	if err != nil {
+		_, _ = m.Stop()
+		return nil, fmt.Errorf("the mock does not answer: %w; it said:\n%s", err, m.Output())
+	}
+	return m, nil
+}
+
+// Server is the mock's own URL, and URL the one to configure for an upstream.
+func (m *Mock) Server() string { return "http://" + m.Address }
+
+// URL is what an upstream's `url` is set to.
+func (m *Mock) URL() string { return m.Server() + "/latest" }
+
+// SetFaults replaces all faults; without arguments it ends them. A fault's text form
+// is that of the mock's --fault.
+func (m *Mock) SetFaults(faults ...string) error {
+	if faults == nil {
+		faults = []string{}
+	}
+	return m.order(http.MethodPut, "faults", faults, nil)
+}
+
+// SetRoles replaces the roles, each NAME or NAME:LIFETIME.
+func (m *Mock) SetRoles(roles ...string) error {
+	return m.order(http.MethodPut, "roles", roles, nil)
+}
+
+// Requests is what the mock was asked.
+type Requests struct {
+	Connections, Total, Lists int
+	Fetches                   map[string]int // by role
+}
+
+// Requests tells what the mock was asked since it started.
+func (m *Mock) Requests() (Requests, error) {
+	var r Requests
+	err := m.order(http.MethodGet, "requests", nil, &r)
+	return r, err
+}
+
+// order gives the mock an order by its control path.
+func (m *Mock) order(method, what string, body, answer any) error {
+	text, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	request, err := http.NewRequest(method, m.Server()+"/_mock/"+what, bytes.NewReader(text))
+	if err != nil {
+		return err
+	}
+	client := (*Namespace)(nil).HTTP()
+	defer client.CloseIdleConnections()
+	response, err := client.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	reply, err := io.ReadAll(response.Body)
+	if err != nil {
+		return err
+	}
+	if response.StatusCode >= 300 {
+		return fmt.Errorf("the mock refuses %s %s: %d %s", method, what, response.StatusCode, reply)
+	}
+	if answer == nil {
+		return nil
+	}
+	return json.Unmarshal(reply, answer)
+}

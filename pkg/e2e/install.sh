@@ -1,0 +1,79 @@
+#!/bin/bash
+# Installs what the end-to-end tests need: the real AWS clients, tools for network
+# namespaces, and a small Debian that systemd-nspawn boots. Running it again is quick.
+#
+# What cannot be had (no root, no registry) is named, and the tests that need it skip;
+# with CI=true that is a failure instead.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/purser-e2e
+tree=$cache/debian
+packages=(curl python3-boto3 awscli nodejs iproute2 iptables util-linux faketime
+	systemd-container debootstrap shellcheck)
+# Changing this list makes a new tree.
+inside=systemd,systemd-sysv,dbus,iproute2,iptables,curl
+
+missing=0
+lacks() {
+	echo "install: $1: the tests that need it will be skipped" >&2
+	missing=1
+}
+
+install_packages() {
+	local want=() p
+	for p in "$@"; do
+		[[ $(dpkg-query -W -f '${db:Status-Abbrev}' "$p" 2>/dev/null) == ii* ]] || want+=("$p")
+	done
+	((${#want[@]})) || return 0
+	if ! command -v apt-get >/dev/null; then
+		lacks "no apt-get here to install ${want[*]}"
+	elif ((EUID != 0)); then
+		lacks "installing ${want[*]} needs root"
+	elif ! { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${want[@]}"; } >&2; then
+		lacks "apt-get could not install ${want[*]}"
+	fi
+}
+
+install_node_modules() {
+	cmp -s package-lock.json node_modules/.installed && return 0
+	if command -v npm >/dev/null && npm ci --no-fund --no-audit --loglevel=error >&2; then
+		cp package-lock.json node_modules/.installed
+	else
+		lacks "npm could not install the AWS SDK for JavaScript"
+	fi
+}
+
+# The tree comes from where this machine gets its own Debian from.
+install_tree() {
+	local codename mirror
+	# shellcheck source=/dev/null
+	codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
+	[[ $(cat "$tree.made" 2>/dev/null) == "$codename $inside" ]] && return 0
+	if ((EUID != 0)) || ! command -v debootstrap >/dev/null; then
+		lacks "making a Debian to boot needs root and debootstrap"
+		return 0
+	fi
+	# shellcheck disable=SC2016 # apt-get expands it
+	mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' "Codename: $codename" | head -n 1)
+	mkdir -p "$cache"
+	rm -rf "$tree" "$tree.made" "$tree.new"
+	if debootstrap --variant=minbase --include="$inside" "$codename" "$tree.new" "$mirror" >"$tree.log" 2>&1; then
+		rm -rf "$tree.new"/var/cache/apt/archives/*.deb "$tree.new"/var/lib/apt/lists/*
+		mv "$tree.new" "$tree"
+		echo "$codename $inside" >"$tree.made"
+	else
+		tail -n 5 "$tree.log" >&2
+		lacks "debootstrap could not make a Debian to boot"
+	fi
+}
+
+install_packages "${packages[@]}"
+# Some builds of nodejs bring npm along, and Debian's does not.
+command -v npm >/dev/null || install_packages npm
+install_node_modules
+install_tree
+if ((missing)) && [[ ${CI:-} == true ]]; then
+	echo "install: CI=true, so nothing may be missing" >&2
+	exit 1
+fi

@@ -1,0 +1,72 @@
+package e2e
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"slices"
+	"sync"
+	"testing"
+)
+
+// A recorder stands between the agent and its upstream. It passes everything on, and
+// remembers which keys were issued and what was asked for.
+type recorder struct {
+	URL string
+
+	mu     sync.Mutex
+	issued map[string]keys
+	asked  []string // paths, in order
+}
+
+// newRecorder serves on the listener until the test ends.
+func newRecorder(t *testing.T, l net.Listener, upstream string) *recorder {
+	target, err := url.Parse(upstream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &recorder{URL: "http://" + l.Addr().String(), issued: map[string]keys{}}
+	proxy := httputil.NewSingleHostReverseProxy(target)
+	proxy.ModifyResponse = r.remember
+	serve(t, l, http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
+		r.mu.Lock()
+		r.asked = append(r.asked, request.URL.Path)
+		r.mu.Unlock()
+		proxy.ServeHTTP(w, request)
+	}))
+	return r
+}
+
+func (r *recorder) remember(response *http.Response) error {
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return err
+	}
+	response.Body = io.NopCloser(bytes.NewReader(body))
+	var k keys
+	if json.Unmarshal(body, &k) == nil && k.AccessKeyID != "" {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.issued[k.AccessKeyID] = k
+	}
+	return nil
+}
+
+// keys looks up what was issued.
+func (r *recorder) keys(accessKeyID string) (keys, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	k, found := r.issued[accessKeyID]
+	return k, found
+}
+
+// requests lists the paths that were asked for, in order.
+func (r *recorder) requests() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.asked)
+}
