@@ -1,6 +1,7 @@
 package caller
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -39,11 +40,7 @@ func (a Accounts) groups() ([]groupEntry, error) {
 }
 
 func (a Accounts) read(name string) ([]byte, error) {
-	dir := a.dir
-	if dir == "" {
-		dir = "/etc"
-	}
-	f, err := os.Open(filepath.Join(dir, name))
+	f, err := os.Open(filepath.Join(cmp.Or(a.dir, "/etc"), name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil // as in a container with nothing but one program
 	}

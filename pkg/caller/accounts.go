@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"time"
 )
 
 // ErrUnknownAccount is a user or group that neither the files nor the directory
@@ -21,8 +22,9 @@ var ErrUnknownAccount = errors.New("no such account")
 //
 // The zero value is ready; it is safe for concurrent use.
 type Accounts struct {
-	dir    string // where passwd and group are; /etc if empty
-	getent string // the command; the system's if empty
+	dir    string        // where passwd and group are; /etc if empty
+	getent string        // the command; the system's if empty
+	wait   time.Duration // for one answer; getentWait if zero
 }
 
 // A User is an account as a process needs it.

@@ -1,7 +1,7 @@
 package caller
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -31,18 +32,17 @@ func (a Accounts) ask(ctx context.Context, database string, keys ...string) ([]b
 	if len(keys) == 0 {
 		return nil, ErrUnknownAccount
 	}
-	ctx, cancel := context.WithTimeout(ctx, getentWait)
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(a.wait, getentWait))
 	defer cancel()
-	path := a.getent
-	if path == "" {
-		path = getentPath
-	}
 	answer := &boundedBuffer{room: answerBound}
-	getent := exec.CommandContext(ctx, path, append([]string{database, "--"}, keys...)...)
+	getent := exec.CommandContext(ctx, cmp.Or(a.getent, getentPath), append([]string{database, "--"}, keys...)...)
 	getent.Env = []string{"PATH=/usr/bin:/bin", "LC_ALL=C"}
 	getent.Dir = "/"
 	getent.Stdout = answer
-	getent.WaitDelay = getentWait // should a child of its own keep the pipe open
+	// A helper of its own must not keep the pipe open.
+	getent.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	getent.Cancel = func() error { return syscall.Kill(-getent.Process.Pid, syscall.SIGKILL) }
+	getent.WaitDelay = 100 * time.Millisecond
 	err := getent.Run()
 	switch {
 	case ctx.Err() != nil:
@@ -50,10 +50,10 @@ func (a Accounts) ask(ctx context.Context, database string, keys ...string) ([]b
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, ErrUnknownAccount
 	case err == nil:
-		return answer.Bytes(), nil
+		return answer.text, nil
 	}
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.ExitCode() == getentNotFound {
-		return answer.Bytes(), ErrUnknownAccount
+		return answer.text, ErrUnknownAccount
 	}
 	return nil, fmt.Errorf("getent %s: %w", database, err)
 }
@@ -66,15 +66,16 @@ func askable(name string) bool {
 
 // A boundedBuffer refuses more than it has room for.
 type boundedBuffer struct {
-	bytes.Buffer
+	text []byte
 	room int
 }
 
 var errTooLong = errors.New("the answer is too long")
 
 func (b *boundedBuffer) Write(p []byte) (int, error) {
-	if b.Len()+len(p) > b.room {
+	if len(b.text)+len(p) > b.room {
 		return 0, errTooLong
 	}
-	return b.Buffer.Write(p)
+	b.text = append(b.text, p...)
+	return len(p), nil
 }

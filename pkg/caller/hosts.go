@@ -17,6 +17,8 @@ const (
 // hostAddresses knows which addresses are this host's. The zero value is ready; it
 // is safe for concurrent use.
 type hostAddresses struct {
+	list func() ([]net.Addr, error) // net.InterfaceAddrs if nil
+
 	mu    sync.Mutex
 	known map[netip.Addr]struct{}
 	read  time.Time // when
@@ -37,7 +39,11 @@ func (h *hostAddresses) contains(addr netip.Addr) (bool, error) {
 		return known, nil
 	}
 	h.read = time.Now()
-	interfaces, err := net.InterfaceAddrs()
+	list := h.list
+	if list == nil {
+		list = net.InterfaceAddrs
+	}
+	interfaces, err := list()
 	if err != nil {
 		return known, err
 	}

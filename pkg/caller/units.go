@@ -27,19 +27,22 @@ type unitTable struct {
 	count   func() (census, error)
 	current atomic.Pointer[census]
 
-	mu     sync.Mutex
-	next   *walk               // one that has not begun yet, if anybody waits for it
-	absent map[uint64]struct{} // ids that a walk did not find
-
-	walking sync.Mutex // held from a walk's turn to its end
-	pause   time.Duration
-	ended   time.Time
+	mu      sync.Mutex
+	running *walk               // the latest that has begun
+	next    *walk               // one that has not begun yet, if anybody waits for it
+	absent  map[uint64]struct{} // ids that a walk did not find
 }
 
 // A walk is what those who wait for the same one share.
 type walk struct {
-	done chan struct{}
-	err  error // once done is closed
+	after *walk // the one before, or nil
+	done  chan struct{}
+
+	// To be read once done is closed.
+	ended  time.Time
+	pause  time.Duration // until the next one may begin
+	result census
+	err    error
 }
 
 func newUnitTable(count func() (census, error)) *unitTable {
@@ -58,55 +61,52 @@ func (t *unitTable) unit(id uint64) (string, error) {
 		t.mu.Unlock()
 		return "", nil
 	}
-	shared := t.next
-	if shared == nil {
-		t.next = &walk{done: make(chan struct{})}
+	first := t.next == nil
+	if first {
+		t.next = &walk{after: t.running, done: make(chan struct{})}
 	}
 	w := t.next
 	t.mu.Unlock()
-	if shared == nil {
+	if first {
 		t.run(w)
 	}
 	<-w.done
 	if w.err != nil {
 		return "", w.err
 	}
-	return t.found(id), nil
+	unit, known := w.result.units[id]
+	if !known && w.result.whole {
+		t.forget(id)
+	}
+	return unit, nil
 }
 
 // run makes the walk w, in its turn.
 func (t *unitTable) run(w *walk) {
-	t.walking.Lock()
-	defer t.walking.Unlock()
-	defer close(w.done)
-	time.Sleep(time.Until(t.ended.Add(t.pause)))
+	if w.after != nil {
+		<-w.after.done
+		time.Sleep(time.Until(w.after.ended.Add(w.after.pause)))
+		w.after = nil
+	}
 	t.mu.Lock()
-	t.next = nil // who misses from here on may be newer than this walk sees
+	t.running, t.next = w, nil // who misses from here on may be newer than what w sees
 	t.mu.Unlock()
 
 	began := time.Now()
-	result, err := t.count()
-	t.ended = time.Now()
-	t.pause = min(max(pauseMin, pauseFactor*t.ended.Sub(began)), pauseMax)
-	if err != nil {
-		w.err = err // what is known stays
-		return
+	if w.result, w.err = t.count(); w.err == nil { // otherwise what is known stays
+		t.current.Store(&w.result)
 	}
-	t.current.Store(&result)
+	w.ended = time.Now()
+	w.pause = min(max(pauseMin, pauseFactor*w.ended.Sub(began)), pauseMax)
+	close(w.done)
 }
 
-// found looks up an id after a walk that began after the question.
-func (t *unitTable) found(id uint64) string {
-	now := t.current.Load()
-	unit, known := now.units[id]
-	if known || !now.whole {
-		return unit
-	}
+// forget notes that no walk will find an id.
+func (t *unitTable) forget(id uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.absent) >= maxAbsent {
 		clear(t.absent)
 	}
 	t.absent[id] = struct{}{}
-	return ""
 }
