@@ -1,6 +1,7 @@
 // Package frontend holds what all dialects share: what a dialect is given for a
-// request, what it says of its answer, and the checks on Host and forwarding
-// headers that guard every one of them. Each dialect is one folder below this one.
+// request, what it says of its answer, the checks on Host and forwarding headers
+// that guard every one of them, and how paths are read and answers written. Each
+// dialect is one folder below this one.
 //
 // It leaves connections and callers to pkg/server and pkg/caller, and who may have
 // what to pkg/policy: a dialect sees one caller's View and nothing else.
