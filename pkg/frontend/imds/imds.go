@@ -9,10 +9,12 @@
 // meta-data is the configured tree and nothing more, since agents take a working
 // instance-id as proof of EC2. The identity document exists once placement/region
 // is configured; it repeats the tree, its account ID is that of iam/info and its
-// architecture that of this machine. Listings name exactly what answers. The one
-// path outside them is iam/security-credentials-extended, as some SDKs ask for it
-// and the real listing does not show it. Signatures of the identity document cannot
-// be made and are 404.
+// architecture that of this machine. Its signatures cannot be made and are 404.
+//
+// Listings name exactly what answers, with two exceptions. The role list shows the
+// first role alone, since SDKs take one line, but the caller's others answer by name;
+// and iam/security-credentials-extended, which some SDKs ask for where an account ID
+// is known, is in no listing of the real service either.
 //
 // Who may ask and for what is left to pkg/policy, the checks on Host and forwarding
 // headers to frontend.Guard, the connection and its hop limit to pkg/server.
