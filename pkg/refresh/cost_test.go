@@ -1,6 +1,7 @@
 package refresh_test
 
 import (
+	"flag"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -20,15 +21,16 @@ func cpu(t *testing.T) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// TestTenThousandCredentialsKeepFresh also reports what an hour of that costs; make
-// bench reads the line.
-func TestTenThousandCredentialsKeepFresh(t *testing.T) {
+var credentials = flag.Int("credentials", 500, "how many credentials TestManyCredentialsKeepFresh keeps")
+
+// TestManyCredentialsKeepFresh also reports what an hour of that costs: make bench
+// runs it with ten thousand.
+func TestManyCredentialsKeepFresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const credentials = 10_000
 		h := newHost(t)
 		h.log = zerolog.Nop()
 		var names []string
-		for i := range credentials {
+		for i := range *credentials {
 			names = append(names, fmt.Sprint("role", i))
 		}
 		u := newUpstream(names...)
