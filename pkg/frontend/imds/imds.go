@@ -4,17 +4,18 @@
 // are those of the real service wherever they are known, because SDKs and shell
 // scripts depend on them.
 //
-// What is derived and what is configured: the role listing, the credential
-// documents and iam/info come from the caller's View alone. Everything else below
-// meta-data is the configured tree and nothing more, since agents take a working
-// instance-id as proof of EC2. The identity document exists once placement/region
-// is configured; it repeats the tree, its account ID is that of iam/info and its
-// architecture that of this machine. Its signatures cannot be made and are 404.
+// What is derived and what is configured: the role listing and the credential
+// documents come from the caller's View, iam/info from it or from the configured
+// instance profile. Everything else below meta-data is the configured tree and
+// nothing more, since agents take a working instance-id as proof of EC2. The identity
+// document exists once placement/region is configured; it repeats the tree, its
+// account ID is that of iam/info and its architecture that of this machine, unless
+// they are configured. Its signatures cannot be made and are 404.
 //
 // Listings name exactly what answers, with two exceptions. The role list shows the
 // first role alone, since SDKs take one line, but the caller's others answer by name;
 // and iam/security-credentials-extended, which some SDKs ask for where an account ID
-// is known, is in no listing of the real service either.
+// is known, is in no listing that was seen of the real service.
 //
 // Who may ask and for what is left to pkg/policy, the checks on Host and forwarding
 // headers to frontend.Guard, the connection and its hop limit to pkg/server.
