@@ -1,0 +1,127 @@
+// Command purser-mock stands in for an upstream: for a first try of Purser without
+// any infrastructure, and for tests that need an upstream to fail in a certain way.
+// It makes keys that open nothing.
+//
+// The handlers are in pkg/mock; this package has the flags, the socket and the
+// signals. A kind of upstream is one file here and one there.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+
+	"github.com/purser-agent/purser/pkg/mock"
+)
+
+// version is set when the binary is built.
+var version = "dev"
+
+// Exit codes.
+const (
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// A usageError is the fault of the command line.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	root := rootCommand(zerolog.New(stderr).With().Timestamp().Logger())
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintln(stderr, "purser-mock:", err)
+	if _, ok := errors.AsType[usageError](err); ok {
+		return exitUsage
+	}
+	return exitFailed
+}
+
+func rootCommand(log zerolog.Logger) *cobra.Command {
+	var listen listenFlags
+	var ims imsFlags
+	root := &cobra.Command{
+		Use:   "purser-mock",
+		Short: "Stands in for the identity service that Purser asks, and fails on demand",
+		Long: `purser-mock answers like the identity service (IMS) that alppaca and Purser ask:
+the list of roles and a role's keys below /latest/meta-data/iam/security-credentials/.
+The keys open nothing and carry the text ` + mock.Marker + `. Nobody is asked for a password:
+it listens on loopback unless told otherwise.
+
+A fault is KIND[=VALUE][,on=list|credentials][,role=NAME][,count=N][,for=TIME]. The kinds:
+  latency=TIME hang slow=TIME reset garbage truncated  about the connection
+  status=CODE[,retry-after=TIME][,retry-at=TIME] redirect   about the status
+  empty malformed html huge gzip                       about the body
+  incomplete failed expired short=TIME skew=TIME       about the document
+  vanished                                             not in the list, and 404
+A script is a YAML list of faults that begin later, such as
+  - {at: 30s, fault: "status=503,retry-after=10s,for=60s"}
+
+While it runs it takes orders below /_mock/ of the same address:
+  curl 127.0.0.1:8080/_mock/faults                 what is and will be wrong
+  curl -X PUT -d '["hang,count=3"]' .../faults     replaces that; POST adds, DELETE ends it
+  curl 127.0.0.1:8080/_mock/requests               what was asked; DELETE begins anew
+  curl -X PUT -d '["web", "batch:15m"]' .../roles  other roles
+
+The URL for Purser's configuration is the only line on stdout; each request is one on
+stderr. Exit codes: 0 good, 1 failed, 2 wrong usage.`,
+		Example: `  purser-mock
+  purser-mock --role web --role batch:15m --fault latency=200ms
+  purser-mock --roles 50 --script outage.yaml`,
+		Args:          usage(cobra.NoArgs),
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			handler, err := ims.handler(log)
+			if err != nil {
+				return usageError{err}
+			}
+			return listen.serve(cmd.Context(), handler, log, func(server string) {
+				fmt.Fprintln(cmd.OutOrStdout(), handler.URL(server))
+			})
+		},
+	}
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.Flags().SortFlags = false
+	listen.register(root.Flags())
+	ims.register(root.Flags())
+	root.AddCommand(&cobra.Command{
+		Use:   "version",
+		Short: "Prints the version",
+		Args:  usage(cobra.NoArgs),
+		Run:   func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), "purser-mock", version) },
+	})
+	return root
+}
+
+// usage makes a wrong number of arguments an error of usage.
+func usage(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return usageError{err}
+		}
+		return nil
+	}
+}

@@ -1,0 +1,159 @@
+package upstream
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+)
+
+// maxFile bounds a certificate file, in bytes; the bundle of all public authorities
+// takes a quarter of it.
+const maxFile = 1 << 20
+
+// CheckReadable reports each file that the current user cannot read, with its owner
+// and mode. A file that is read again later must be readable after root was given
+// up, so serve and check call this as Purser's own user.
+func CheckReadable(paths []string) error {
+	var all []error
+	for _, path := range paths {
+		f, err := openFile(path)
+		if err == nil {
+			err = f.Close()
+		}
+		if errors.Is(err, fs.ErrPermission) {
+			err = denied(path)
+		}
+		all = append(all, err)
+	}
+	return errors.Join(all...)
+}
+
+// openFile opens a regular file without waiting for anything: opening a named pipe
+// would.
+func openFile(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s: not a regular file", path)
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func readFile(path string) ([]byte, error) {
+	f, err := openFile(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(text) > maxFile {
+		return nil, fmt.Errorf("%s: larger than %d bytes", path, maxFile)
+	}
+	return text, nil
+}
+
+// denied names what stands between the current user and a file: the file itself or
+// the outermost folder on the way that cannot be entered.
+func denied(path string) error {
+	me := userName(uint32(os.Geteuid()))
+	for at := path; ; at = filepath.Dir(at) {
+		info, err := os.Stat(at)
+		if err == nil {
+			owner, group := "?", "?"
+			if sys, ok := info.Sys().(*syscall.Stat_t); ok {
+				owner, group = userName(sys.Uid), groupName(sys.Gid)
+			}
+			kind := "file"
+			if info.IsDir() {
+				kind = "folder"
+			}
+			return fmt.Errorf("%s: user %s may not read it: the %s %s belongs to %s:%s with mode %04o",
+				path, me, kind, at, owner, group, info.Mode().Perm())
+		}
+		if at == filepath.Dir(at) {
+			return fmt.Errorf("%s: user %s may not read it: %w", path, me, err)
+		}
+	}
+}
+
+func userName(uid uint32) string {
+	id := strconv.FormatUint(uint64(uid), 10)
+	if u, err := user.LookupId(id); err == nil {
+		return u.Username
+	}
+	return id
+}
+
+func groupName(gid uint32) string {
+	id := strconv.FormatUint(uint64(gid), 10)
+	if g, err := user.LookupGroupId(id); err == nil {
+		return g.Name
+	}
+	return id
+}
+
+// Fingerprint tells apart two states of a set of files, without reading them. It
+// follows symbolic links, so it sees a rotation by rename, by a swapped link and in
+// place, and a change of owner or mode. A missing file is a state like any other.
+func Fingerprint(paths []string) string {
+	var b strings.Builder
+	for _, path := range paths {
+		info, err := os.Stat(path)
+		if err != nil {
+			b.WriteString("-;")
+			continue
+		}
+		if sys, ok := info.Sys().(*syscall.Stat_t); ok {
+			fmt.Fprintf(&b, "%d.%d.%d.%d.%d.%d.%d;", sys.Dev, sys.Ino, sys.Size,
+				sys.Mtim.Sec, sys.Mtim.Nsec, sys.Ctim.Sec, sys.Ctim.Nsec)
+		}
+	}
+	return b.String()
+}
+
+// A Watch notices that one of a set of files changed. It is asked now and then
+// rather than told: a look costs one stat per file, and it works on every file
+// system.
+type Watch struct {
+	paths []string
+
+	mu   sync.Mutex
+	seen string
+}
+
+// NewWatch returns a Watch that takes the present state as known.
+func NewWatch(paths []string) *Watch {
+	return &Watch{paths: paths, seen: Fingerprint(paths)}
+}
+
+// Changed reports whether a file changed since the Watch was made or last asked. It
+// is safe for concurrent use; one of the callers learns of a change.
+func (w *Watch) Changed() bool {
+	if len(w.paths) == 0 {
+		return false
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := Fingerprint(w.paths)
+	changed := now != w.seen
+	w.seen = now
+	return changed
+}
