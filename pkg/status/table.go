@@ -1,0 +1,172 @@
+package status
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A Table says how to show a Report to a person.
+type Table struct {
+	Color bool
+	// Now is the time that relative times refer to, and its location the one in
+	// which times of day are shown.
+	Now time.Time
+	// Width is the width of the terminal in characters; 0 cuts nothing.
+	Width int
+}
+
+// mostCallers is how many callers a table shows.
+const mostCallers = 10
+
+// Write writes the table of r.
+func (t Table) Write(w io.Writer, r Report) error {
+	var b strings.Builder
+	t.head(&b, r)
+	for _, g := range []grid{t.credentials(r), t.upstreams(r), t.callers(r)} {
+		if len(g.rows) > 0 {
+			b.WriteByte('\n')
+			g.write(&b, t)
+		}
+	}
+	if n := len(r.Callers) - mostCallers; n > 0 {
+		fmt.Fprintf(&b, "and %d more callers\n", n)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func (t Table) head(b *strings.Builder, r Report) {
+	up := time.Duration(r.UptimeSeconds) * time.Second
+	colour := green
+	if !r.Ready {
+		colour = red
+	}
+	fmt.Fprintf(b, "purser %s, pid %d, up %s: %s\n", Clean(r.Version), r.PID, span(up), t.paint(colour, Clean(r.Line())))
+	if r.Limited {
+		b.WriteString("only what you may have is shown; an administrator sees all\n")
+	}
+	if r.Reload != nil && r.Reload.Error != "" {
+		message := fmt.Sprintf("the reload at %s failed, the configuration before it is still in force: %s",
+			t.clock(r.Reload.Time), Clean(r.Reload.Error))
+		fmt.Fprintln(b, t.paint(red, message))
+	}
+	for _, notice := range r.Notices {
+		fmt.Fprintf(b, "notice: %s\n", Clean(notice))
+	}
+}
+
+func (t Table) credentials(r Report) grid {
+	g := grid{header: []string{"CREDENTIAL", "STATE", "EXPIRES", "NEXT REFRESH", "UPSTREAM", "LAST ERROR"}}
+	for _, c := range r.Credentials {
+		trouble := failure(c.Failures, c.LastError)
+		if c.Conflict != "" {
+			trouble = strings.TrimPrefix(trouble+"; "+c.Conflict, "; ")
+		}
+		g.add(
+			plain(c.key().String()),
+			cell{string(c.State), stateColours[c.State]},
+			plain(t.clock(c.Expires)),
+			plain(t.relative(c.NextRefresh)),
+			plain(c.Upstream),
+			plain(trouble),
+		)
+	}
+	return g
+}
+
+func (t Table) upstreams(r Report) grid {
+	g := grid{header: []string{"UPSTREAM", "KIND", "STATE", "LISTED", "NEXT LIST", "CLOCK", "LAST ERROR"}}
+	for _, u := range r.Upstreams {
+		clock := ""
+		if u.SkewSeconds != 0 {
+			clock = fmt.Sprintf("%+.0fs", u.SkewSeconds)
+		}
+		g.add(
+			plain(u.Name),
+			plain(u.Kind),
+			cell{string(u.State), healthColours[u.State]},
+			plain(t.relative(u.LastList)),
+			plain(t.relative(u.NextList)),
+			plain(clock),
+			plain(failure(u.Failures, u.LastError)),
+		)
+	}
+	return g
+}
+
+func (t Table) callers(r Report) grid {
+	g := grid{header: []string{"CALLER", "UNIT", "REQUESTS", "DENIED", "CONNECTIONS", "LAST SEEN"}}
+	for _, c := range r.Callers[:min(mostCallers, len(r.Callers))] {
+		name := "unknown"
+		switch {
+		case c.UID != nil && c.User != "":
+			name = c.User
+		case c.UID != nil:
+			name = strconv.FormatUint(uint64(*c.UID), 10)
+		}
+		g.add(plain(name), plain(c.Unit), count(c.Requests), count(c.Denied), count(c.Connections), plain(t.relative(c.LastSeen)))
+	}
+	return g
+}
+
+func failure(times int, text string) string {
+	switch {
+	case text == "":
+		return ""
+	case times > 1:
+		return fmt.Sprintf("%d times: %s", times, text)
+	default:
+		return text
+	}
+}
+
+// clock shows a time of day and how far away it is.
+func (t Table) clock(at time.Time) string {
+	if at.IsZero() {
+		return ""
+	}
+	layout := "15:04:05"
+	if away := at.Sub(t.Now); away.Abs() >= 24*time.Hour {
+		layout = "Jan 2 15:04"
+	}
+	return fmt.Sprintf("%s (%s)", at.In(t.Now.Location()).Format(layout), t.relative(at))
+}
+
+func (t Table) relative(at time.Time) string {
+	away := at.Sub(t.Now).Round(time.Second)
+	switch {
+	case at.IsZero():
+		return ""
+	case away == 0:
+		return "now"
+	case away > 0:
+		return "in " + span(away)
+	default:
+		return span(-away) + " ago"
+	}
+}
+
+// span shows a duration in its two largest units.
+func span(d time.Duration) string {
+	const day = 24 * time.Hour
+	switch {
+	case d >= day:
+		return units(d/day, "d", d%day/time.Hour, "h")
+	case d >= time.Hour:
+		return units(d/time.Hour, "h", d%time.Hour/time.Minute, "m")
+	case d >= time.Minute:
+		return units(d/time.Minute, "m", d%time.Minute/time.Second, "s")
+	default:
+		return fmt.Sprintf("%ds", d/time.Second)
+	}
+}
+
+func units(large time.Duration, unit string, small time.Duration, subunit string) string {
+	if small == 0 {
+		return fmt.Sprintf("%d%s", large, unit)
+	}
+	return fmt.Sprintf("%d%s%d%s", large, unit, small, subunit)
+}
