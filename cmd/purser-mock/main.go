@@ -76,7 +76,7 @@ A fault is KIND[=VALUE][,on=list|credentials][,role=NAME][,count=N][,for=TIME]. 
   incomplete failed expired short=TIME skew=TIME       about the document
   vanished                                             not in the list, and 404
 A script is a YAML list of faults that begin later, such as
-  - {at: 30s, fault: "status=503,retry-after=10s,for=60s"}
+  - {at: 30s, for: 1m, fault: "status=503,retry-after=10s"}
 
 While it runs it takes orders below /_mock/ of the same address:
   curl 127.0.0.1:8080/_mock/faults                 what is and will be wrong

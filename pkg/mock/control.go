@@ -77,6 +77,7 @@ func readJSON(w http.ResponseWriter, r *http.Request, into any) bool {
 func ReadScript(r io.Reader) ([]Step, error) {
 	var entries []struct {
 		At    time.Duration `yaml:"at"`
+		For   time.Duration `yaml:"for"`
 		Fault *Fault        `yaml:"fault"`
 	}
 	decoder := yaml.NewDecoder(io.LimitReader(r, maxOrder))
@@ -92,8 +93,11 @@ func ReadScript(r io.Reader) ([]Step, error) {
 		if entry.Fault == nil {
 			return nil, fmt.Errorf("entry %d has no fault", i+1)
 		}
-		if entry.At < 0 {
-			return nil, fmt.Errorf("entry %d begins before the start", i+1)
+		if entry.At < 0 || entry.For < 0 {
+			return nil, fmt.Errorf("entry %d has a negative time", i+1)
+		}
+		if entry.For > 0 {
+			entry.Fault.For = entry.For
 		}
 		steps = append(steps, Step{At: entry.At, Fault: *entry.Fault})
 	}

@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"strconv"
@@ -106,9 +107,7 @@ var bomb = sync.OnceValue(func() []byte {
 
 func (rep reply) write(w http.ResponseWriter, r *http.Request, hits faults) {
 	header := w.Header()
-	for key, values := range rep.header {
-		header[key] = values
-	}
+	maps.Copy(header, rep.header)
 	if rep.contentType != "" {
 		header.Set("Content-Type", rep.contentType)
 	}

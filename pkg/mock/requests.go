@@ -42,7 +42,7 @@ func (c *Control) Requests() Requests {
 	if r.Fetches == nil {
 		r.Fetches = map[string]int{}
 	}
-	r.Latest = slices.Clone(r.Latest)
+	r.Latest = append([]Request{}, r.Latest...)
 	return r
 }
 

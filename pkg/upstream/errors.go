@@ -54,11 +54,12 @@ const maxErrorText = 500
 
 // Error implements error.
 func (e *Error) Error() string {
-	text := e.Tried + ": " + printable(e.Err.Error())
+	var text strings.Builder
+	text.WriteString(e.Tried + ": " + printable(e.Err.Error()))
 	for _, other := range e.others {
-		text += "; " + other.Error()
+		text.WriteString("; " + other.Error())
 	}
-	return text
+	return text.String()
 }
 
 // Unwrap returns the cause.
