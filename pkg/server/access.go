@@ -52,15 +52,15 @@ func newBucket(o Options) bucket {
 // agent are never part of it: they may hold tokens.
 type line struct {
 	Access
-	conn         *conn
 	method, path string
 	agent        string // at most maxAgent
 	took         time.Duration
 }
 
-func (l *accessLog) write(entry line, denied bool, at time.Time) {
+// allows reports whether there is room for a line, and counts it if there is none.
+func (l *accessLog) allows(denied bool, at time.Time) bool {
 	if !l.enabled {
-		return
+		return false
 	}
 	b := &l.granted
 	if denied {
@@ -68,14 +68,13 @@ func (l *accessLog) write(entry line, denied bool, at time.Time) {
 	}
 	if !b.limit.AllowN(at, 1) {
 		b.leftOut.Add(1)
-		return
+		return false
 	}
-	entry.write(l.log)
+	return true
 }
 
-func (l *line) write(log zerolog.Logger) {
-	peer := &l.conn.peer
-	event := log.Info()
+func (l *accessLog) write(entry *line, peer *Peer) {
+	event := l.log.Info()
 	if peer.Identity.Known {
 		event = event.Uint32("uid", peer.Identity.UID)
 	}
@@ -83,15 +82,15 @@ func (l *line) write(log zerolog.Logger) {
 	event = event.Stringer("peer", peer.Address).
 		Stringer("destination", peer.Destination).
 		Str("listener", peer.Listener)
-	event = addStr(event, "dialect", l.Dialect)
-	event = addStr(event, "route", l.Route)
-	event = addStr(event, "method", bounded(l.method, maxMethod))
-	event = addStr(event, "path", bounded(l.path, maxPath))
-	event = event.Int("status", l.Status).Str("decision", l.Decision)
-	event = addStr(event, "credential", bounded(l.Credential, maxCredential))
-	event = addStr(event, "reason", l.Reason)
-	event = addStr(event, "user_agent", l.agent)
-	event.Int64("duration_us", l.took.Microseconds()).Msg("request")
+	event = addStr(event, "dialect", entry.Dialect)
+	event = addStr(event, "route", entry.Route)
+	event = addStr(event, "method", bounded(entry.method, maxMethod))
+	event = addStr(event, "path", bounded(entry.path, maxPath))
+	event = event.Int("status", entry.Status).Str("decision", entry.Decision)
+	event = addStr(event, "credential", bounded(entry.Credential, maxCredential))
+	event = addStr(event, "reason", entry.Reason)
+	event = addStr(event, "user_agent", entry.agent)
+	event.Int64("duration_us", entry.took.Microseconds()).Msg("request")
 }
 
 // addStr adds a field that has something to say.

@@ -95,7 +95,6 @@ func TestFloodOfGoodRequestsHidesNoDeniedOne(t *testing.T) {
 	}
 	c.send("GET /denied HTTP/1.1\r\nHost: x\r\n\r\n").receive()
 	f.shutdown()
-	f.wait()
 	decisions := map[string]int{}
 	for _, line := range f.log.lines(t, "request") {
 		decisions[fmt.Sprint(line["decision"])]++
@@ -112,11 +111,10 @@ func TestFloodOfGoodRequestsHidesNoDeniedOne(t *testing.T) {
 func TestLinesLeftOutAreReportedDuringTheFlood(t *testing.T) {
 	log := new(safeBuffer)
 	l := newAccessLog(Options{Log: zerolog.New(log), LogRate: 1, LogBurst: 1})
-	c := &conn{listener: &Listener{}}
 	at := time.Now()
 	for second := range 25 {
 		for range 3 {
-			l.write(line{conn: c}, true, at)
+			l.allows(true, at)
 		}
 		at = at.Add(time.Second)
 		l.tick(time.Duration(second) * time.Second)
@@ -131,12 +129,36 @@ func TestQuietLogLevelWritesNoAccessLines(t *testing.T) {
 	log := new(safeBuffer)
 	l := newAccessLog(Options{Log: zerolog.New(log).Level(zerolog.WarnLevel), LogRate: 1, LogBurst: 1})
 	for range 3 {
-		l.write(line{conn: &conn{listener: &Listener{}}}, false, time.Now())
+		if l.allows(false, time.Now()) {
+			t.Error("a line is allowed")
+		}
 	}
 	l.reportLeftOut()
 	if got := log.String(); got != "" {
 		t.Errorf("got %q, want nothing", got)
 	}
+}
+
+// A hangingLog blocks like a pipe that nobody reads.
+type hangingLog struct{ release chan struct{} }
+
+func (h hangingLog) Write(p []byte) (int, error) {
+	<-h.release
+	return len(p), nil
+}
+
+func TestLogThatHangsDelaysNoAnswer(t *testing.T) {
+	log := hangingLog{make(chan struct{})}
+	f := start(t, Options{Log: zerolog.New(log)})
+	for user := range byte(3) {
+		f.dial(7 + user).get()
+	}
+	c := f.dial(7)
+	if status, _, body := c.send("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").receive(); status != 200 || body != "web" {
+		t.Errorf("got %d %q, want the answer", status, body)
+	}
+	c.wantClosed()
+	close(log.release)
 }
 
 func TestObserverSeesEveryRequest(t *testing.T) {

@@ -38,6 +38,7 @@ type conn struct {
 	// without the bits that the phase takes. One word, so that a claim on a
 	// connection at rest fails if a request got in between.
 	state atomic.Int64
+	line  atomic.Pointer[line] // of the latest request, until it is written
 }
 
 func pack(p phase, now time.Duration) int64 { return int64(now)&^(1<<phaseBits-1) | int64(p) }
@@ -82,13 +83,26 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Close closes the connection and gives up its place. It may be called again.
+// Close closes the connection, writes what the access log still has to say of it
+// and gives up its place. It may be called again.
 func (c *conn) Close() error {
-	if was, _ := unpack(c.state.Swap(pack(closed, 0))); was == reading {
+	was, _ := unpack(c.state.Swap(pack(closed, 0)))
+	err := c.TCPConn.Close()
+	c.writeLine()
+	if was == reading {
 		c.server.reportMalformed(c)
 	}
 	c.server.conns.remove(c)
-	return c.TCPConn.Close()
+	return err
+}
+
+func (c *conn) writeLine() {
+	if c.line.Load() == nil {
+		return
+	}
+	if l := c.line.Swap(nil); l != nil {
+		c.server.access.write(l, &c.peer)
+	}
 }
 
 type connKey struct{}

@@ -240,6 +240,20 @@ func TestUnknownCallersCountAsOneUser(t *testing.T) {
 	first.wantClosed()
 }
 
+func TestStrangersTakeNoPlaceFromContainers(t *testing.T) {
+	f := startOn(t, Options{PerUser: 1, Resolver: &fakeResolver{change: func(o *caller.Origin) {
+		o.Identity, o.Local = caller.Identity{}, false
+	}}}, Spec{Name: "main", Address: loopback, From: []netip.Prefix{netip.MustParsePrefix("127.0.0.7/32")}})
+	container := f.dial(7)
+	container.get()
+	for range 3 {
+		if status, _, _ := f.dial(8).send(get).receive(); status != http.StatusForbidden {
+			t.Errorf("status %d for a stranger, want 403", status)
+		}
+	}
+	container.get()
+}
+
 func TestConnectionsCloseAfterTheirTime(t *testing.T) {
 	const short = 40 * time.Millisecond
 	for _, test := range []struct {

@@ -3,22 +3,22 @@ package server
 import (
 	"sync"
 	"time"
-
-	"github.com/purser-agent/purser/pkg/caller"
 )
 
-// A userID is whom the bound per user counts: a uid, or all unknown callers
-// together. A user cannot get more by spreading over units.
+// A userID is whom the bound per user counts: a uid, however many units its
+// processes are in; all unknown callers together; and all those unknown who are
+// refused anyway, so that strangers take no place from containers.
 type userID struct {
-	uid   uint32
-	known bool
+	uid     uint32
+	known   bool
+	refused bool
 }
 
-func userOf(id caller.Identity) userID {
-	if !id.Known {
-		return userID{}
+func userOf(p *Peer) userID {
+	if p.Identity.Known {
+		return userID{uid: p.Identity.UID, known: true}
 	}
-	return userID{uid: id.UID, known: true}
+	return userID{refused: p.Refused != ""}
 }
 
 // A user is those of its connections that have a place.
@@ -51,7 +51,7 @@ func (s *conns) arrive() {
 func (s *conns) place(c *conn, now time.Duration) (evicted *conn, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	id := userOf(c.peer.Identity)
+	id := userOf(&c.peer)
 	u := s.users[id]
 	if u != nil && len(u.conns) >= s.perUser {
 		if evicted = claimOldest(u, now); evicted == nil {

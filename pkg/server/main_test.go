@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"reflect"
 	"runtime"
 	"strings"
 	"sync"
@@ -178,7 +179,9 @@ func startOn(t *testing.T, o Options, spec Spec) *fixture {
 	if o.Handler == nil {
 		o.Handler = answer
 	}
-	o.Log = zerolog.New(f.log)
+	if reflect.DeepEqual(o.Log, zerolog.Logger{}) {
+		o.Log = zerolog.New(f.log)
+	}
 	f.Server = New(o)
 	go func() { f.served <- f.Serve(listeners...) }()
 	t.Cleanup(func() { f.shutdown(); f.wait() })

@@ -226,6 +226,7 @@ func (s *Server) identify(c *conn) bool {
 func (s *Server) follow(nc net.Conn, state http.ConnState) {
 	if c, ok := nc.(*conn); ok && state == http.StateIdle {
 		c.enter(idle, s.now())
+		c.writeLine()
 	}
 }
 
@@ -248,7 +249,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	s.finish(c, r, access, begin)
 }
 
-// finish accounts for a request whose answer is ready.
+// finish accounts for a request whose answer is ready. Its line in the access log
+// waits until the answer has left, so that a log that hangs delays no answer.
 func (s *Server) finish(c *conn, r *http.Request, a Access, begin time.Duration) {
 	end := s.now()
 	c.enter(answered, end)
@@ -264,7 +266,9 @@ func (s *Server) finish(c *conn, r *http.Request, a Access, begin time.Duration)
 		c.account.userAgent.Store(new(strings.Clone(agent)))
 	}
 	s.observe(a, end-begin)
-	s.access.write(line{Access: a, conn: c, method: r.Method, path: r.URL.Path, agent: agent, took: end - begin}, denied, s.epoch.Add(end))
+	if s.access.allows(denied, s.epoch.Add(end)) {
+		c.line.Store(&line{Access: a, method: r.Method, path: r.URL.Path, agent: agent, took: end - begin})
+	}
 }
 
 // recovered turns a panic of the handler into a closed connection and lets the
@@ -284,7 +288,9 @@ func (s *Server) reportMalformed(c *conn) {
 	a := Access{Status: http.StatusBadRequest, Decision: "invalid", Reason: "malformed, too large or incomplete"}
 	c.account.requests.Add(1)
 	s.observe(a, 0)
-	s.access.write(line{Access: a, conn: c}, true, time.Now())
+	if s.access.allows(true, time.Now()) {
+		s.access.write(&line{Access: a}, &c.peer)
+	}
 }
 
 // isDenied tells the requests for which the access log keeps room in a flood of

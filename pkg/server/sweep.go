@@ -24,7 +24,6 @@ func (s *Server) sweep(done <-chan struct{}) {
 	for {
 		select {
 		case <-done:
-			s.access.reportLeftOut()
 			return
 		case <-ticker.C:
 		}
@@ -59,6 +58,7 @@ const (
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.stop.Do(func() { close(s.stopping) })
 	s.closeListeners()
+	defer s.access.reportLeftOut()
 	defer s.http.Close()
 	begin := s.now()
 	ticker := time.NewTicker(stopCheck)
