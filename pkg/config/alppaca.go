@@ -46,7 +46,11 @@ func (l *loader) alppaca(tree map[string]any) map[string]any {
 		}
 		return nil
 	}
+	before := len(l.problems)
 	a.ims()
+	if len(l.problems) > before { // what the kind would say of it is a consequence
+		l.spoiled.add(path{"upstreams", alppacaUpstream})
+	}
 	a.bind()
 	a.logging()
 	a.aws()
@@ -162,11 +166,10 @@ func (a *alppaca) bind() {
 func (a *alppaca) logging() {
 	if a.old["log_level"] != nil {
 		level := strings.ToLower(a.word("log_level", "warning"))
-		a.oneOf(path{"log_level"}, level, []string{"debug", "info", "warning", "error"})
-		if level == "warning" {
-			level = "warn"
-		}
-		if !a.problems.mentions(path{"log_level"}) {
+		if a.oneOf(path{"log_level"}, level, []string{"debug", "info", "warning", "error"}) {
+			if level == "warning" {
+				level = "warn"
+			}
 			a.set("log_level", level, "log", "level")
 		}
 	}

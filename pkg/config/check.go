@@ -27,7 +27,7 @@ func (l *loader) check(c *Config) {
 	}
 	l.account(path{"admin", "group"}, c.Admin.Group, true)
 	l.account(path{"user"}, c.User, false)
-	l.account(path{"group"}, c.Group, false)
+	l.account(path{"group"}, c.Group, true) // empty only if user is
 	l.oneOf(path{"log", "level"}, c.Log.Level, []string{"trace", "debug", "info", "warn", "error"})
 	l.oneOf(path{"log", "format"}, c.Log.Format, []string{"json", "console"})
 	l.checkAWS(c.AWS)
@@ -41,19 +41,22 @@ func (l *loader) check(c *Config) {
 	}
 }
 
-// reject notes a problem at a path unless decoding had one there already.
+// reject notes a problem at a path unless decoding had one there already. Several
+// rules may reject the same value.
 func (l *loader) reject(at path, format string, args ...any) {
-	if !l.problems.mentions(at) {
-		l.wrong(at, format, args...)
+	if !l.spoiled.has(at) {
+		l.problem(l.origins.of(at), nil, format, args...)
 	}
 }
 
 // oneOf demands one of a few words.
-func (l *loader) oneOf(at path, value string, known []string) {
-	if !slices.Contains(known, value) {
-		l.reject(at, "unknown value %s for %s%s; known: %s",
-			quote(value), at, didYouMean(value, known), strings.Join(known, ", "))
+func (l *loader) oneOf(at path, value string, known []string) bool {
+	if slices.Contains(known, value) {
+		return true
 	}
+	l.reject(at, "unknown value %s for %s%s; known: %s",
+		quote(value), at, didYouMean(value, known), strings.Join(known, ", "))
+	return false
 }
 
 func (l *loader) between(at path, value, least, most time.Duration) {
@@ -204,10 +207,7 @@ func (l *loader) checkUpstream(at path, upstream Upstream) {
 // the error begins with.
 func (l *loader) rejectOption(at path, err error) {
 	key, _, _ := strings.Cut(err.Error(), ":")
-	where := slices.Concat(at, strings.Split(key, "."))
-	if !l.problems.mentions(where) {
-		l.problem(l.origins.of(where), where, "%s.%s", at, err)
-	}
+	l.reject(slices.Concat(at, strings.Split(key, ".")), "%s.%s", at, err)
 }
 
 // flatten lists the errors that errors.Join put together.

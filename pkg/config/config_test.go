@@ -59,6 +59,11 @@ func (o *imsOptions) Validate() error {
 	if o.AccountID != "" && len(o.AccountID) != 12 {
 		all = append(all, errors.New("account_id: not twelve digits"))
 	}
+	for _, host := range o.NoProxy {
+		if strings.Contains(host, " ") {
+			all = append(all, fmt.Errorf("no_proxy: %q is no host", host))
+		}
+	}
 	if o.Timeouts.Dial <= 0 {
 		all = append(all, errors.Join(errors.New("timeouts.dial: too short")))
 	}
@@ -154,6 +159,27 @@ func TestLoadingTellsWhatCameOfItAndWhere(t *testing.T) {
 			}
 		})
 	}
+}
+
+// loadArchive loads what an archive in testdata describes.
+func loadArchive(t *testing.T, name string) *Config {
+	t.Helper()
+	archive, err := txtar.ParseFile(filepath.Join("testdata", name+".txtar"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	inputs := map[string]string{}
+	for _, f := range archive.Files {
+		inputs[f.Name] = string(f.Data)
+	}
+	dir := cwd(t)
+	write(t, inputs)
+	defer t.Chdir(dir)
+	c, err := Load(headOptions(t, string(archive.Comment)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }
 
 func isResult(f txtar.File) bool {

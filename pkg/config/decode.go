@@ -3,7 +3,6 @@ package config
 import (
 	"cmp"
 	"encoding"
-	"fmt"
 	"maps"
 	"net/netip"
 	"reflect"
@@ -28,16 +27,6 @@ var (
 var forms = map[reflect.Type]string{
 	reflect.TypeFor[netip.AddrPort](): "an IP address and a port such as 127.0.0.1:25772 or [::1]:25772",
 	reflect.TypeFor[netip.Prefix]():   "a network such as 10.1.0.0/16 or fd00::/8",
-}
-
-// problem notes what is wrong with the value at a path.
-func (l *loader) problem(origin Origin, at path, format string, args ...any) {
-	l.problems = append(l.problems, Problem{Origin: origin, Text: fmt.Sprintf(format, args...), at: at})
-}
-
-// wrong notes what is wrong with the value at a path, with its origin.
-func (l *loader) wrong(at path, format string, args ...any) {
-	l.problem(l.origins.of(at), at, format, args...)
 }
 
 // wrongType notes that a value has another form than its key demands. It does not
@@ -184,7 +173,7 @@ func (l *loader) upstream(at path, from any, into reflect.Value) {
 	kinds := slices.Sorted(maps.Keys(l.options.Kinds))
 	if section["kind"] == nil {
 		l.wrong(at, "%s has no kind; it is one of: %s", at, strings.Join(kinds, ", "))
-	} else if !l.problems.mentions(at.with("kind")) {
+	} else if !l.spoiled.has(at.with("kind")) {
 		l.oneOf(at.with("kind"), kind, kinds)
 	}
 }
@@ -330,7 +319,7 @@ func (l *loader) secret(at path, from any, into reflect.Value) {
 // LoadCredential=.
 func (l *loader) expand(at path, text string) string {
 	const name = "${CREDENTIALS_DIRECTORY}"
-	if !l.inService && strings.Contains(text, name) && !l.problems.mentions(at) {
+	if !l.inService && strings.Contains(text, name) && !l.spoiled.has(at) {
 		l.wrong(at, "%s: %s is not set; systemd sets it for a service with LoadCredential=, "+
 			"elsewhere set it to the folder of these files", at, name)
 	}

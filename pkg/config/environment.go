@@ -45,8 +45,10 @@ func (l *loader) environment(tree map[string]any) map[string]any {
 			taken[s.at.id()] = s.name
 			flat[s.at.id()] = l.read(s)
 		}
-		layer, _ := confmap.Provider(flat, separator).Read() // which has no error
-		tree = merge(tree, layer)
+		if len(flat) > 0 {
+			layer, _ := confmap.Provider(flat, separator).Read() // which has no error
+			tree = merge(tree, layer)
+		}
 	}
 	return tree
 }
@@ -61,6 +63,9 @@ func (l *loader) settings(kinds bool) []setting {
 		isKind := len(segments) == 3 && segments[0] == environmentPrefix+"UPSTREAMS" && segments[2] == "KIND"
 		if ok && strings.HasPrefix(name, environmentPrefix) && isKind == kinds {
 			text, _ := variable(l.options.Environ, name)
+			if !clean(name) {
+				name = quote(name) // which no key has
+			}
 			all = append(all, setting{name: name, text: text})
 		}
 	}

@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	maxFile  = 4 << 20 // bytes; 10,000 declared roles take about one million
+	maxFile  = 2 << 20 // bytes; 10,000 declared roles take less than one million
 	maxFiles = 1000    // in a folder
 	maxDepth = 32      // sections in sections
 )
@@ -231,10 +231,16 @@ func badKey(key *yaml.Node) string {
 	case key.ShortTag() == "!!null" || key.Value == "":
 		return "is empty"
 	}
-	if _, ok := badText([]byte(key.Value)); !ok || strings.ContainsAny(key.Value, "\n\r\t") {
+	if !clean(key.Value) {
 		return "holds a control character"
 	}
 	return ""
+}
+
+// clean reports whether a name can be part of a message.
+func clean(name string) bool {
+	_, ok := badText([]byte(name))
+	return ok && !strings.ContainsAny(name, "\n\r\t")
 }
 
 // leaf turns a scalar into a text, a number or a bool.

@@ -78,6 +78,7 @@ type loader struct {
 	origins     origins
 	given       map[string]bool // by path.id, whether any file has more than null there
 	problems    problems
+	spoiled     spoiled
 	notices     problems
 }
 

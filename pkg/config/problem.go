@@ -25,7 +25,7 @@ func (p path) index(i int) path { return p.with(indexMark + strconv.Itoa(i)) }
 // id is the path as a key of a map.
 func (p path) id() string { return strings.Join(p, separator) }
 
-// String is the path for people: names with a dot or a blank are quoted.
+// String is the path for people: names that could mislead are quoted.
 func (p path) String() string {
 	var text strings.Builder
 	for i, name := range p {
@@ -36,18 +36,13 @@ func (p path) String() string {
 		if i > 0 {
 			text.WriteByte('.')
 		}
-		if strings.ContainsAny(name, ". \"[]") {
-			name = quote(name)
+		quoted := quote(name)
+		if strings.ContainsAny(name, ". []") || quoted != `"`+name+`"` {
+			name = quoted
 		}
 		text.WriteString(name)
 	}
 	return text.String()
-}
-
-// related reports whether one path leads through the other.
-func (p path) related(other path) bool {
-	n := min(len(p), len(other))
-	return slices.Equal(p[:n], other[:n])
 }
 
 // quote shows a name or value from a file in a message, bounded.
@@ -105,8 +100,6 @@ type Problem struct {
 	Origin Origin
 	// Text names the key, what is wrong and what to do. It never shows a secret.
 	Text string
-
-	at path
 }
 
 // Error is the problem in one line, its origin first.
@@ -146,13 +139,8 @@ func (e *Error) Unwrap() []error {
 	return all
 }
 
-// problems collects what is wrong.
+// problems collects what is wrong, or worth a notice.
 type problems []Problem
-
-// mentions reports whether something at, above or below p is known to be wrong.
-func (ps problems) mentions(p path) bool {
-	return slices.ContainsFunc(ps, func(known Problem) bool { return known.at != nil && known.at.related(p) })
-}
 
 // err is nil if nothing is wrong.
 func (ps problems) err() error {
@@ -181,4 +169,42 @@ func (ps problems) sorted() []Problem {
 			cmp.Compare(a.Text, b.Text),
 		)
 	})
+}
+
+// A spoiled set knows the values that something is wrong with.
+type spoiled struct{ at, around map[string]bool }
+
+// add notes the value at p.
+func (s *spoiled) add(p path) {
+	if s.at == nil {
+		s.at, s.around = map[string]bool{}, map[string]bool{}
+	}
+	s.at[p.id()] = true
+	for n := range p {
+		s.around[p[:n].id()] = true
+	}
+}
+
+// has reports whether something at, above or below p is wrong.
+func (s *spoiled) has(p path) bool {
+	for n := range p {
+		if s.at[p[:n+1].id()] {
+			return true
+		}
+	}
+	return s.around[p.id()]
+}
+
+// problem notes what is wrong with the value at a path; nil stands for no value in
+// particular.
+func (l *loader) problem(origin Origin, at path, format string, args ...any) {
+	l.problems = append(l.problems, Problem{Origin: origin, Text: fmt.Sprintf(format, args...)})
+	if at != nil {
+		l.spoiled.add(at)
+	}
+}
+
+// wrong notes what is wrong with the value at a path, with its origin.
+func (l *loader) wrong(at path, format string, args ...any) {
+	l.problem(l.origins.of(at), at, format, args...)
 }

@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -76,10 +77,10 @@ func (p *printer) node(at path, value reflect.Value) *yaml.Node {
 	case credential.SecretRef:
 		return p.secret(at, v)
 	case time.Duration:
-		return p.scalar(at, short(v))
+		return p.text(at, short(v))
 	case encoding.TextMarshaler:
 		text, _ := v.MarshalText() // of an address or a network, which does not fail
-		return p.scalar(at, string(text))
+		return p.text(at, string(text))
 	}
 	switch value.Kind() {
 	case reflect.Pointer, reflect.Interface:
@@ -92,9 +93,9 @@ func (p *printer) node(at path, value reflect.Value) *yaml.Node {
 		p.section(at, node, value)
 		return node
 	case reflect.Map:
-		node := &yaml.Node{Kind: yaml.MappingNode}
-		for _, name := range slices.Sorted(maps.Keys(byName(value))) {
-			p.add(at.with(name), node, byName(value)[name])
+		node, named := &yaml.Node{Kind: yaml.MappingNode}, byName(value)
+		for _, name := range slices.Sorted(maps.Keys(named)) {
+			p.add(at.with(name), node, named[name])
 		}
 		return node
 	case reflect.Slice:
@@ -106,9 +107,11 @@ func (p *printer) node(at path, value reflect.Value) *yaml.Node {
 		}
 		return node
 	case reflect.String:
-		return p.scalar(at, withoutPassword(value.String()))
+		return p.text(at, withoutPassword(value.String()))
+	case reflect.Bool:
+		return p.scalar(at, "!!bool", strconv.FormatBool(value.Bool()))
 	default:
-		return p.scalar(at, value.Interface())
+		return p.scalar(at, "!!int", strconv.FormatInt(value.Int(), 10))
 	}
 }
 
@@ -120,14 +123,18 @@ func byName(m reflect.Value) map[string]reflect.Value {
 	return all
 }
 
-func (p *printer) scalar(at path, value any) *yaml.Node {
-	var node yaml.Node
-	_ = node.Encode(value) // of a text, number or bool, which does not fail
-	if node.Style&yaml.LiteralStyle != 0 {
+// scalar is a value of a YAML type. A text is quoted if it could be taken for
+// another.
+func (p *printer) scalar(at path, tag, text string) *yaml.Node {
+	return &yaml.Node{Kind: yaml.ScalarNode, Tag: tag, Value: text, LineComment: p.comment(at)}
+}
+
+func (p *printer) text(at path, text string) *yaml.Node {
+	node := p.scalar(at, "!!str", text)
+	if strings.Contains(text, "\n") {
 		node.Style = yaml.DoubleQuotedStyle // so that the comment stays on the line
 	}
-	node.LineComment = p.comment(at)
-	return &node
+	return node
 }
 
 func (p *printer) comment(at path) string {
@@ -143,11 +150,11 @@ func (p *printer) secret(at path, ref credential.SecretRef) *yaml.Node {
 	case ref.File != "":
 		var key yaml.Node
 		key.SetString("file")
-		return &yaml.Node{Kind: yaml.MappingNode, Content: []*yaml.Node{&key, p.scalar(at.with("file"), ref.File)}}
+		return &yaml.Node{Kind: yaml.MappingNode, Content: []*yaml.Node{&key, p.text(at.with("file"), ref.File)}}
 	case ref.IsZero():
-		return p.scalar(at, "")
+		return p.text(at, "")
 	default:
-		return p.scalar(at, ref.Value.String())
+		return p.text(at, ref.Value.String())
 	}
 }
 
