@@ -41,7 +41,7 @@ type cell struct {
 }
 
 func plain(s string) cell       { return cell{text: s} }
-func count(n uint64) cell       { return cell{text: strconv.FormatUint(n, 10)} }
+func count(n int64) cell        { return cell{text: strconv.FormatInt(n, 10)} }
 func (g *grid) add(row ...cell) { g.rows = append(g.rows, row) }
 
 // minLast is how much of the last column is shown however narrow the terminal.

@@ -1,267 +1,151 @@
 package status
 
 import (
-	"fmt"
+	"context"
 	"slices"
 	"strconv"
 	"sync"
 	"testing"
-
-	"github.com/purser-agent/purser/pkg/credential"
+	"testing/synctest"
+	"time"
 )
 
-// shelf is a store in which a credential is valid or not.
-type shelf struct {
-	mu    sync.Mutex
-	valid map[credential.Key]bool
+// stock is what a Readiness looks at.
+type stock struct {
+	mu      sync.Mutex
+	missing []string
+	looks   int
 }
 
-func (s *shelf) set(valid bool, names ...string) {
+func (s *stock) look() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.valid == nil {
-		s.valid = map[credential.Key]bool{}
-	}
-	for _, key := range keys(names...) {
-		s.valid[key] = valid
-	}
+	s.looks++
+	return slices.Clone(s.missing)
 }
 
-func (s *shelf) has(key credential.Key) bool {
+func (s *stock) set(missing ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.valid[key]
+	s.missing = missing
 }
 
-func keys(names ...string) []credential.Key {
-	var keys []credential.Key
-	for _, name := range names {
-		keys = append(keys, credential.Key{Name: name})
-	}
-	return keys
-}
-
-// arrive is a credential that was fetched.
-func (s *shelf) arrive(r *Readiness, names ...string) {
-	s.set(true, names...)
-	r.Stored(keys(names...)...)
-}
-
-func TestReadinessComesWithTheLastRequiredCredential(t *testing.T) {
-	var stock shelf
-	r := NewReadiness(stock.has, "datacenter", "finance")
-	expect := func(ready bool, missing ...string) {
-		t.Helper()
-		if got := r.Missing(); r.Ready() != ready || !slices.Equal(got, missing) {
-			t.Errorf("ready = %v, missing %q, want %v, %q", r.Ready(), got, ready, missing)
-		}
-	}
-	expect(false, "the list of upstream datacenter", "the list of upstream finance")
-	r.Listed("datacenter", keys("b", "a")...)
-	expect(false, "the list of upstream finance", "a", "b")
-	stock.arrive(r, "a")
-	expect(false, "the list of upstream finance", "b")
-	r.Listed("finance", keys("c")...)
-	stock.arrive(r, "b")
-	expect(false, "c")
+func isReached(r *Readiness) bool {
 	select {
 	case <-r.Reached():
-		t.Error("readiness is reached although c is missing")
+		return true
 	default:
+		return false
 	}
-	stock.arrive(r, "c")
-	expect(true)
-	<-r.Reached()
 }
 
-func TestReadiness(t *testing.T) {
-	for _, test := range []struct {
-		name    string
-		do      func(r *Readiness, stock *shelf)
-		ready   bool
-		missing []string
-	}{
-		{
-			"an empty list settles nothing",
-			func(r *Readiness, _ *shelf) { r.Listed("up") },
-			false, []string{"the list of upstream up"},
-		},
-		{
-			"a list after an empty one counts",
-			func(r *Readiness, _ *shelf) { r.Listed("up"); r.Listed("up", keys("a")...) },
-			false, []string{"a"},
-		},
-		{
-			"a role that appears in a later list is not required",
-			func(r *Readiness, stock *shelf) {
-				r.Listed("up", keys("a")...)
-				r.Listed("up", keys("a", "b")...)
-				stock.arrive(r, "a")
-			},
-			true, nil,
-		},
-		{
-			"an upstream that is not required may list what it likes",
-			func(r *Readiness, stock *shelf) {
-				r.Listed("optional", keys("x")...)
-				r.Listed("up", keys("a")...)
-				stock.arrive(r, "a")
-			},
-			true, nil,
-		},
-		{
-			"what the configuration names is required before any list",
-			func(r *Readiness, _ *shelf) { r.Require("grants", keys("a")...) },
-			false, []string{"the list of upstream up", "a"},
-		},
-		{
-			"what was handed over counts",
-			func(r *Readiness, stock *shelf) {
-				stock.set(true, "a")
-				r.Listed("up", keys("a")...)
-			},
-			true, nil,
-		},
-		{
-			"what expired before the rest came has to come again",
-			func(r *Readiness, stock *shelf) {
-				r.Listed("up", keys("a", "b")...)
-				stock.arrive(r, "a")
-				stock.set(false, "a")
-				stock.arrive(r, "b")
-			},
-			false, []string{"a"},
-		},
-		{
-			"and then it is ready",
-			func(r *Readiness, stock *shelf) {
-				r.Listed("up", keys("a", "b")...)
-				stock.arrive(r, "a")
-				stock.set(false, "a")
-				stock.arrive(r, "b")
-				stock.arrive(r, "a")
-			},
-			true, nil,
-		},
-		{
-			"what is withdrawn is not waited for",
-			func(r *Readiness, stock *shelf) {
-				r.Listed("up", keys("a", "b")...)
-				stock.arrive(r, "a")
-				r.Withdrawn(keys("b")...)
-			},
-			true, nil,
-		},
-		{
-			"a removed upstream is not waited for",
-			func(r *Readiness, stock *shelf) {
-				r.Require("other", keys("x", "a")...)
-				r.Listed("up", keys("a")...)
-				r.Removed("other")
-				stock.arrive(r, "a")
-			},
-			true, nil,
-		},
-		{
-			"what another upstream requires too is still waited for",
-			func(r *Readiness, _ *shelf) {
-				r.Require("other", keys("a")...)
-				r.Listed("up", keys("a")...)
-				r.Removed("other")
-			},
-			false, []string{"a"},
-		},
-		{
-			"once ready, an expired credential is missing",
-			func(r *Readiness, stock *shelf) {
-				r.Listed("up", keys("a", "b")...)
-				stock.arrive(r, "a", "b")
-				stock.set(false, "b")
-			},
-			false, []string{"b"},
-		},
-		{
-			"until it is back",
-			func(r *Readiness, stock *shelf) {
-				r.Listed("up", keys("a", "b")...)
-				stock.arrive(r, "a", "b")
-				stock.set(false, "b")
-				stock.arrive(r, "b")
-			},
-			true, nil,
-		},
-		{
-			"once ready, a new requirement that never came is not missing",
-			func(r *Readiness, stock *shelf) {
-				r.Listed("up", keys("a")...)
-				stock.arrive(r, "a")
-				r.Require("new", keys("b")...)
-			},
-			true, nil,
-		},
-		{
-			"but it is once it came and expired",
-			func(r *Readiness, stock *shelf) {
-				r.Listed("up", keys("a")...)
-				stock.arrive(r, "a")
-				r.Require("new", keys("b")...)
-				stock.arrive(r, "b")
-				stock.set(false, "b")
-			},
-			false, []string{"b"},
-		},
-		{
-			"what is withdrawn after the start is not missing",
-			func(r *Readiness, stock *shelf) {
-				r.Listed("up", keys("a")...)
-				stock.arrive(r, "a")
-				r.Withdrawn(keys("a")...)
-				stock.set(false, "a")
-			},
-			true, nil,
-		},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			var stock shelf
-			r := NewReadiness(stock.has, "up")
-			test.do(r, &stock)
-			if got := r.Missing(); r.Ready() != test.ready || !slices.Equal(got, test.missing) {
-				t.Errorf("ready = %v, missing %q, want %v, %q", r.Ready(), got, test.ready, test.missing)
+func TestReadinessComesWithTheLastThingMissing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s stock
+		s.set("a", "b")
+		r := NewReadiness(s.look)
+		go r.Run(t.Context())
+		for _, step := range []struct {
+			missing []string
+			want    bool
+		}{
+			{[]string{"a", "b"}, false},
+			{[]string{"b"}, false},
+			{[]string{"a"}, false}, // a has expired meanwhile
+			{nil, true},
+		} {
+			s.set(step.missing...)
+			r.Changed()
+			time.Sleep(2 * lookEvery)
+			synctest.Wait()
+			if got := isReached(r); got != step.want {
+				t.Errorf("missing %q: reached = %v, want %v", step.missing, got, step.want)
 			}
-		})
+			if ready, missing := r.Ready(); ready != step.want || !slices.Equal(missing, step.missing) {
+				t.Errorf("missing %q: ready = %v, %q, want %v", step.missing, ready, missing, step.want)
+			}
+		}
+	})
+}
+
+func TestNothingRequiredMeansReadyAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := NewReadiness(func() []string { return nil })
+		begun := time.Now()
+		r.Run(t.Context())
+		if !isReached(r) || time.Since(begun) != 0 {
+			t.Errorf("reached = %v after %v, want true at once", isReached(r), time.Since(begun))
+		}
+	})
+}
+
+func TestReadinessStaysReachedButReadyFollowsExpiry(t *testing.T) {
+	var s stock
+	r := NewReadiness(s.look)
+	r.Run(t.Context())
+	s.set("expired")
+	if ready, missing := r.Ready(); ready || !slices.Equal(missing, []string{"expired"}) {
+		t.Errorf("ready = %v, %q, want false, expired", ready, missing)
+	}
+	if !isReached(r) {
+		t.Error("readiness is no longer reached")
+	}
+	s.set()
+	if ready, _ := r.Ready(); !ready {
+		t.Error("not ready after the credential came back")
 	}
 }
 
-func TestNoUpstreamMeansReadyAtOnce(t *testing.T) {
-	r := NewReadiness(func(credential.Key) bool { return false })
-	<-r.Reached()
-	if !r.Ready() {
-		t.Errorf("not ready, missing %q", r.Missing())
-	}
+func TestManyArrivalsCostFewLooks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s stock
+		s.set("last")
+		r := NewReadiness(s.look)
+		go r.Run(t.Context())
+		for range 10_000 {
+			r.Changed()
+			time.Sleep(time.Second / 10_000)
+		}
+		s.set()
+		r.Changed()
+		<-r.Reached()
+		if most := int(time.Second/lookEvery) + 2; s.looks > most {
+			t.Errorf("%d looks in a second, want at most %d", s.looks, most)
+		}
+	})
+}
+
+func TestReadinessRunEndsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		r := NewReadiness(func() []string { return []string{"never"} })
+		r.Run(ctx)
+		if isReached(r) {
+			t.Error("readiness is reached although something is missing")
+		}
+	})
 }
 
 func TestReadinessIsReachedOnceByManyAtOnce(t *testing.T) {
-	var stock shelf
-	r := NewReadiness(stock.has, "up")
-	var fetches sync.WaitGroup
-	for worker := range 8 {
-		fetches.Go(func() {
-			for i := range 50 {
-				stock.arrive(r, strconv.Itoa(worker)+"-"+strconv.Itoa(i))
-				r.Missing()
+	var s stock
+	for i := range 100 {
+		s.missing = append(s.missing, strconv.Itoa(i))
+	}
+	r := NewReadiness(s.look)
+	var workers sync.WaitGroup
+	workers.Go(func() { r.Run(t.Context()) })
+	for range 10 {
+		workers.Go(func() {
+			for range 10 {
+				s.mu.Lock()
+				s.missing = s.missing[1:]
+				s.mu.Unlock()
+				r.Changed()
+				r.Ready()
 			}
 		})
 	}
-	var all []string
-	for worker := range 8 {
-		for i := range 50 {
-			all = append(all, fmt.Sprintf("%d-%d", worker, i))
-		}
-	}
-	r.Listed("up", keys(all...)...)
-	fetches.Wait()
+	workers.Wait()
 	<-r.Reached()
-	if !r.Ready() {
-		t.Errorf("not ready, missing %q", r.Missing())
-	}
 }

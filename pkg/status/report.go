@@ -1,11 +1,11 @@
 // Package status says how Purser is doing: to scripts and people (the Report and
 // its table), to systemd (readiness, status text, watchdog) and to operators on the
 // admin socket, whose server and client live here together so that they cannot
-// drift apart. It also counts what each caller asked for.
+// drift apart.
 //
-// It collects nothing by itself. cmd/purser builds the Report from the store and
-// the loops, and provides what the admin socket's commands do. Metrics and health
-// checks over TCP are left to pkg/telemetry.
+// It collects nothing by itself. cmd/purser builds the Report from what the loops
+// and the server know, and provides what the admin socket's commands do. Metrics
+// and health checks over TCP are left to pkg/telemetry.
 package status
 
 import (
@@ -62,16 +62,19 @@ type Credential struct {
 	Upstream string `json:"upstream,omitempty"`
 	State    State  `json:"state"`
 	// Required says that Purser is not ready without it.
-	Required    bool      `json:"required"`
+	Required bool `json:"required"`
+	// OnDemand says that nobody configured it ahead: somebody asked for it.
+	OnDemand    bool      `json:"on_demand"`
 	Issued      time.Time `json:"issued,omitzero"`
 	Expires     time.Time `json:"expires,omitzero"`
 	RefreshedAt time.Time `json:"refreshed_at,omitzero"`
 	NextRefresh time.Time `json:"next_refresh,omitzero"`
+	WithdrawnAt time.Time `json:"withdrawn_at,omitzero"`
 	// Failures counts the attempts that failed since the last one that did not.
 	Failures  int    `json:"failures"`
 	LastError string `json:"last_error,omitempty"`
-	// Conflict says which other upstream has this name and lost it.
-	Conflict string `json:"conflict,omitempty"`
+	// HeldBy is the upstream that provides the name instead, where two offer it.
+	HeldBy string `json:"held_by,omitempty"`
 }
 
 func (c Credential) key() credential.Key { return credential.Key{Name: c.Name, Variant: c.Variant} }
@@ -103,16 +106,19 @@ type Upstream struct {
 
 // A Caller is a local account and unit, and what it asked for since the start.
 type Caller struct {
-	// UID is absent for callers that could not be identified.
+	// UID is absent for callers that could not be identified, which count as one.
 	UID   *uint32 `json:"uid,omitempty"`
 	User  string  `json:"user,omitempty"`
 	Unit  string  `json:"unit,omitempty"`
 	Known bool    `json:"known"`
-	// Denied counts the requests that were refused or asked for what is not theirs.
-	Denied      uint64    `json:"denied"`
-	Requests    uint64    `json:"requests"`
-	Connections uint64    `json:"connections"`
+	// Denied counts those of the Requests that were refused or unauthorized.
+	Requests int64 `json:"requests"`
+	Denied   int64 `json:"denied"`
+	// Connections were opened so far, and Open are open now.
+	Connections int64     `json:"connections"`
+	Open        int64     `json:"open"`
 	LastSeen    time.Time `json:"last_seen,omitzero"`
+	UserAgent   string    `json:"user_agent,omitempty"`
 }
 
 // Reload is how the last attempt to take over a changed configuration ended.
@@ -132,14 +138,14 @@ func (r Report) Limit(uid uint32, visible func(name string) bool) Report {
 	}
 	shown := map[string]bool{}
 	for _, c := range r.Credentials {
-		if !visible(c.Name) {
+		if !visible(c.Name) || c.HeldBy != "" {
 			continue
 		}
 		shown[c.key().String()] = true
 		limited.Credentials = append(limited.Credentials, Credential{
-			Name: c.Name, Variant: c.Variant, State: c.State, Required: c.Required,
+			Name: c.Name, Variant: c.Variant, State: c.State, Required: c.Required, OnDemand: c.OnDemand,
 			Issued: c.Issued, Expires: c.Expires, RefreshedAt: c.RefreshedAt, NextRefresh: c.NextRefresh,
-			Failures: c.Failures,
+			WithdrawnAt: c.WithdrawnAt, Failures: c.Failures,
 		})
 	}
 	for _, name := range r.Missing {
@@ -165,7 +171,9 @@ func (r Report) Line() string {
 	}
 	counts := map[State]int{}
 	for _, c := range r.Credentials {
-		counts[c.State]++
+		if c.HeldBy == "" {
+			counts[c.State]++
+		}
 	}
 	var parts []string
 	for _, state := range states {
@@ -199,15 +207,15 @@ func (r Report) MarshalJSON() ([]byte, error) {
 	p.Missing = cleaned(r.Missing)
 	p.Notices = cleaned(r.Notices)
 	p.Credentials = each(r.Credentials, func(c *Credential) {
-		c.LastError, c.Conflict = text(c.LastError), text(c.Conflict)
-		inSeconds(&c.Issued, &c.Expires, &c.RefreshedAt, &c.NextRefresh)
+		c.LastError = text(c.LastError)
+		inSeconds(&c.Issued, &c.Expires, &c.RefreshedAt, &c.NextRefresh, &c.WithdrawnAt)
 	})
 	p.Upstreams = each(r.Upstreams, func(u *Upstream) {
 		u.LastError = text(u.LastError)
 		inSeconds(&u.LastList, &u.NextList)
 	})
 	p.Callers = each(r.Callers, func(c *Caller) {
-		c.User, c.Unit = text(c.User), text(c.Unit)
+		c.User, c.Unit, c.UserAgent = text(c.User), text(c.Unit), text(c.UserAgent)
 		inSeconds(&c.LastSeen)
 	})
 	if r.Reload != nil {

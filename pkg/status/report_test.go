@@ -50,17 +50,17 @@ func busy() Report {
 				RefreshedAt: now.Add(-51 * time.Minute), NextRefresh: now,
 				Failures: 14, LastError: "https://sts.eu-central-1.amazonaws.com: dial tcp 192.0.2.7:443: connect: connection refused",
 			},
-			{Name: "gone", Upstream: "datacenter", State: Withdrawn},
+			{Name: "gone", Upstream: "datacenter", State: Withdrawn, WithdrawnAt: now.Add(-time.Minute)},
 			{
 				Name: "late", Upstream: "datacenter", State: Expired, Required: true,
 				Expires: now.Add(-90 * time.Second), Failures: 3, LastError: "role \"late\": \x1b[31mAccessDenied\x1b[0m\nsecond line",
 			},
-			{Name: "new", Variant: "api://app", Upstream: "datacenter", State: None},
+			{Name: "new", Variant: "api://app", Upstream: "datacenter", State: None, OnDemand: true},
+			{Name: "test_role", Upstream: "finance", State: None, HeldBy: "datacenter"},
 			{
 				Name: "test_role", Upstream: "datacenter", State: Fresh, Required: true,
 				Issued: now.Add(-5 * time.Minute), Expires: now.Add(36 * time.Hour),
 				RefreshedAt: now.Add(-5 * time.Minute), NextRefresh: now.Add(18 * time.Hour),
-				Conflict: "finance lists it too",
 			},
 		},
 		Upstreams: []Upstream{
@@ -69,7 +69,7 @@ func busy() Report {
 			{Name: "later", Kind: "ims", State: Unknown},
 		},
 		Callers: []Caller{
-			{UID: new(uint32(33)), User: "www-data", Unit: "nginx.service", Known: true, Requests: 12345, Denied: 4, Connections: 40, LastSeen: now.Add(-2 * time.Second)},
+			{UID: new(uint32(33)), User: "www-data", Unit: "nginx.service", Known: true, Requests: 12345, Denied: 4, Connections: 40, Open: 3, UserAgent: "Boto3/1.40", LastSeen: now.Add(-2 * time.Second)},
 			{UID: new(uint32(1000)), Unit: "user@1000.service", Known: true, Requests: 7, Connections: 7, LastSeen: now.Add(-3 * time.Hour)},
 			{Requests: 1, Denied: 1, Connections: 1, LastSeen: now},
 		},
@@ -98,9 +98,9 @@ func TestReportJSONHoldsNothingThatATerminalObeys(t *testing.T) {
 	nasty := "\x1b]0;x\a\u009b31m\u202e\xff\n" + strings.Repeat("ä", maxText)
 	r := Report{
 		Missing: []string{nasty}, Notices: []string{nasty},
-		Credentials: []Credential{{LastError: nasty, Conflict: nasty}},
+		Credentials: []Credential{{LastError: nasty}},
 		Upstreams:   []Upstream{{LastError: nasty}},
-		Callers:     []Caller{{User: nasty, Unit: nasty}},
+		Callers:     []Caller{{User: nasty, Unit: nasty, UserAgent: nasty}},
 		Reload:      &Reload{Error: nasty},
 	}
 	var got Report
@@ -108,8 +108,8 @@ func TestReportJSONHoldsNothingThatATerminalObeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	texts := []string{
-		got.Missing[0], got.Notices[0], got.Credentials[0].LastError, got.Credentials[0].Conflict,
-		got.Upstreams[0].LastError, got.Callers[0].User, got.Callers[0].Unit, got.Reload.Error,
+		got.Missing[0], got.Notices[0], got.Credentials[0].LastError,
+		got.Upstreams[0].LastError, got.Callers[0].User, got.Callers[0].Unit, got.Callers[0].UserAgent, got.Reload.Error,
 	}
 	for _, s := range texts {
 		if !isClean(s) || len(s) > 2*maxText || s == "" {
@@ -166,7 +166,7 @@ func TestLimitedReportOfAnUnknownUserHidesUnknownCallers(t *testing.T) {
 func TestLimitDecidesOnEveryField(t *testing.T) {
 	for typ, want := range map[reflect.Type]int{
 		reflect.TypeFor[Report]():     11,
-		reflect.TypeFor[Credential](): 12,
+		reflect.TypeFor[Credential](): 14,
 	} {
 		if got := typ.NumField(); got != want {
 			t.Errorf("%v has %d fields, want %d: decide in Limit who may see the new one, then change this number", typ, got, want)

@@ -61,13 +61,13 @@ func (t Table) head(b *strings.Builder, r Report) {
 func (t Table) credentials(r Report) grid {
 	g := grid{header: []string{"CREDENTIAL", "STATE", "EXPIRES", "NEXT REFRESH", "UPSTREAM", "LAST ERROR"}}
 	for _, c := range r.Credentials {
-		trouble := failure(c.Failures, c.LastError)
-		if c.Conflict != "" {
-			trouble = strings.TrimPrefix(trouble+"; "+c.Conflict, "; ")
+		state, trouble := cell{string(c.State), stateColours[c.State]}, failure(c.Failures, c.LastError)
+		if c.HeldBy != "" {
+			state, trouble = plain("unused"), "upstream "+c.HeldBy+" has this name"
 		}
 		g.add(
 			plain(c.key().String()),
-			cell{string(c.State), stateColours[c.State]},
+			state,
 			plain(t.clock(c.Expires)),
 			plain(t.relative(c.NextRefresh)),
 			plain(c.Upstream),
@@ -98,7 +98,7 @@ func (t Table) upstreams(r Report) grid {
 }
 
 func (t Table) callers(r Report) grid {
-	g := grid{header: []string{"CALLER", "UNIT", "REQUESTS", "DENIED", "CONNECTIONS", "LAST SEEN"}}
+	g := grid{header: []string{"CALLER", "UNIT", "REQUESTS", "DENIED", "CONNECTIONS", "OPEN", "LAST SEEN"}}
 	for _, c := range r.Callers[:min(mostCallers, len(r.Callers))] {
 		name := "unknown"
 		switch {
@@ -107,7 +107,7 @@ func (t Table) callers(r Report) grid {
 		case c.UID != nil:
 			name = strconv.FormatUint(uint64(*c.UID), 10)
 		}
-		g.add(plain(name), plain(c.Unit), count(c.Requests), count(c.Denied), count(c.Connections), plain(t.relative(c.LastSeen)))
+		g.add(plain(name), plain(c.Unit), count(c.Requests), count(c.Denied), count(c.Connections), count(c.Open), plain(t.relative(c.LastSeen)))
 	}
 	return g
 }

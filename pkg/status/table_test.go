@@ -134,7 +134,7 @@ func FuzzTableIsSafeForATerminal(f *testing.F) {
 			Version: name, Missing: []string{name}, Notices: []string{notice}, Reload: &Reload{Error: trouble},
 			Credentials: []Credential{{Name: name, Variant: notice, State: State(name), LastError: trouble, Upstream: name}},
 			Upstreams:   []Upstream{{Name: name, Kind: name, State: Health(trouble), LastError: trouble}},
-			Callers:     []Caller{{User: name, Unit: trouble}},
+			Callers:     []Caller{{User: name, Unit: trouble, UserAgent: trouble}},
 		}
 		for line := range strings.SplitSeq(show(t, Table{Now: now, Width: width}, report), "\n") {
 			if !isClean(line) {

@@ -11,8 +11,10 @@ import (
 const maxCredentials = 20_000
 
 var (
-	readyDesc       = prometheus.NewDesc("purser_ready", "Whether everything that is required is in stock.", nil, nil)
-	connectionsDesc = prometheus.NewDesc("purser_connections", "Connections that the front ends have open.", nil, nil)
+	readyDesc        = prometheus.NewDesc("purser_ready", "Whether everything that is required is in stock.", nil, nil)
+	connectionsDesc  = prometheus.NewDesc("purser_connections", "Connections that the front ends have open.", nil, nil)
+	unidentifiedDesc = prometheus.NewDesc("purser_unidentified_connections_total",
+		"Connections whose caller could not be identified and so got what everyone gets.", nil, nil)
 	credentialsDesc = prometheus.NewDesc("purser_credentials", "Credentials by state.", []string{"state"}, nil)
 	stateDesc       = prometheus.NewDesc("purser_credential_state",
 		"1 for the state that the credential is in; its other states have no series.",
@@ -32,7 +34,7 @@ type snapshot struct{ Options }
 // Describe implements prometheus.Collector.
 func (s *snapshot) Describe(descs chan<- *prometheus.Desc) {
 	for _, desc := range []*prometheus.Desc{
-		readyDesc, connectionsDesc, credentialsDesc, stateDesc, expiryDesc, skewDesc, failuresDesc,
+		readyDesc, connectionsDesc, unidentifiedDesc, credentialsDesc, stateDesc, expiryDesc, skewDesc, failuresDesc,
 	} {
 		descs <- desc
 	}
@@ -40,17 +42,22 @@ func (s *snapshot) Describe(descs chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (s *snapshot) Collect(metrics chan<- prometheus.Metric) {
-	gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
-		if metric, err := prometheus.NewConstMetric(desc, prometheus.GaugeValue, value, labels...); err == nil {
+	send := func(desc *prometheus.Desc, kind prometheus.ValueType, value float64, labels ...string) {
+		if metric, err := prometheus.NewConstMetric(desc, kind, value, labels...); err == nil {
 			metrics <- metric
 		}
+	}
+	gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
+		send(desc, prometheus.GaugeValue, value, labels...)
 	}
 	ready := 0.0
 	if ok, _ := s.Ready(); ok {
 		ready = 1
 	}
 	gauge(readyDesc, ready)
-	gauge(connectionsDesc, float64(s.Connections()))
+	open, unidentified := s.Connections()
+	gauge(connectionsDesc, float64(open))
+	send(unidentifiedDesc, prometheus.CounterValue, float64(unidentified))
 	for _, u := range s.Upstreams() {
 		gauge(skewDesc, u.Skew.Seconds(), u.Name)
 		gauge(failuresDesc, float64(u.Failures), u.Name)

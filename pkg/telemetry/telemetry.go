@@ -25,8 +25,9 @@ type Options struct {
 	Ready func() (ready bool, missing []string)
 	// Alive reports whether the refresher makes progress.
 	Alive func() bool
-	// Connections counts the connections that front ends have open.
-	Connections func() int
+	// Connections counts the connections to front ends: those open now, and those
+	// since the start whose caller could not be identified.
+	Connections func() (open, unidentified int64)
 	// Credentials lists all credentials, and Upstreams all upstreams.
 	Credentials func() []Credential
 	Upstreams   func() []Upstream
@@ -58,13 +59,12 @@ var States = []string{"none", "fresh", "due", "expiring", "expired", "withdrawn"
 
 // A Telemetry counts. All methods are safe for concurrent use.
 type Telemetry struct {
-	options      Options
-	registry     *prometheus.Registry
-	requests     *requestCounters
-	refreshes    *prometheus.CounterVec
-	durations    *prometheus.HistogramVec
-	reloads      *prometheus.CounterVec
-	unidentified prometheus.Counter
+	options   Options
+	registry  *prometheus.Registry
+	requests  *requestMetrics
+	refreshes *prometheus.CounterVec
+	durations *prometheus.HistogramVec
+	reloads   *prometheus.CounterVec
 }
 
 // New returns a Telemetry with a registry of its own, which holds the metrics of
@@ -73,24 +73,20 @@ func New(options Options) *Telemetry {
 	t := &Telemetry{
 		options:  options,
 		registry: prometheus.NewRegistry(),
-		requests: newRequestCounters(),
+		requests: newRequestMetrics(),
 		refreshes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "purser_refresh_total",
-			Help: "Attempts to fetch a credential, by upstream and class of the outcome.",
+			Help: "Attempts to ask for a credential or a list, by upstream and class of the outcome.",
 		}, []string{"upstream", "class"}),
 		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "purser_refresh_duration_seconds",
-			Help:    "How long attempts to fetch a credential took, by upstream and class of the outcome.",
+			Help:    "How long attempts to ask for a credential or a list took, by upstream and class of the outcome.",
 			Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 20},
 		}, []string{"upstream", "class"}),
 		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "purser_reload_total",
 			Help: "Attempts to take over a changed configuration, by outcome.",
 		}, []string{"outcome"}),
-		unidentified: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "purser_unidentified_connections_total",
-			Help: "Connections whose caller could not be identified and so got what everyone gets.",
-		}),
 	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name:        "purser_build_info",
@@ -104,7 +100,7 @@ func New(options Options) *Telemetry {
 	t.registry.MustRegister(
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		t.requests.vec, t.refreshes, t.durations, t.reloads, t.unidentified, build,
+		t.requests.counters, t.requests.durations, t.refreshes, t.durations, t.reloads, build,
 		&snapshot{options},
 	)
 	return t
@@ -117,11 +113,13 @@ const (
 
 // Requested counts a request to a front end. route is a pattern and never what the
 // client sent. For combinations seen before it neither locks nor allocates.
-func (t *Telemetry) Requested(dialect, route string, code int, decision string) {
-	t.requests.get(request{dialect, route, code, decision}).Inc()
+func (t *Telemetry) Requested(dialect, route string, code int, decision string, took time.Duration) {
+	m := t.requests.get(request{dialect, route, code, decision})
+	m.count.Inc()
+	m.duration.Observe(took.Seconds())
 }
 
-// Refreshed counts an attempt to fetch a credential. class is "ok" or a kind of
+// Refreshed counts an attempt to ask an upstream for a credential or a list. class is "ok" or a kind of
 // failure, out of a small set.
 func (t *Telemetry) Refreshed(upstream, class string, took time.Duration) {
 	t.refreshes.WithLabelValues(upstream, class).Inc()
@@ -143,6 +141,3 @@ func (t *Telemetry) Reloaded(err error) {
 	}
 	t.reloads.WithLabelValues(outcome).Inc()
 }
-
-// Unidentified counts a connection whose caller could not be identified.
-func (t *Telemetry) Unidentified() { t.unidentified.Inc() }

@@ -17,7 +17,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/rs/zerolog"
 )
 
@@ -38,7 +39,7 @@ func options(t testing.TB) Options {
 		Version:     "1.2.3",
 		Ready:       func() (bool, []string) { return true, nil },
 		Alive:       func() bool { return true },
-		Connections: func() int { return 7 },
+		Connections: func() (int64, int64) { return 7, 1 },
 		Credentials: func() []Credential { return credentials },
 		Upstreams: func() []Upstream {
 			return []Upstream{{Name: "datacenter", Skew: -3 * time.Second, Failures: 2}}
@@ -67,14 +68,13 @@ func ours(scrape string) string {
 func TestMetricsShowWhatWasCountedAndWhatIs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tel := New(options(t))
-		tel.Requested("aws", "/{version}/meta-data/", 200, "listed")
-		tel.Requested("aws", "/{version}/meta-data/", 200, "listed")
-		tel.Requested("ecs", "/v1/credentials", 401, "unauthorized")
+		tel.Requested("aws", "/{version}/meta-data/", 200, "listed", 70*time.Microsecond)
+		tel.Requested("aws", "/{version}/meta-data/", 200, "listed", 70*time.Microsecond)
+		tel.Requested("ecs", "/v1/credentials", 401, "unauthorized", 70*time.Microsecond)
 		tel.Refreshed("datacenter", "ok", 30*time.Millisecond)
 		tel.Refreshed("datacenter", "timeout", 15*time.Second)
 		tel.Reloaded(nil)
 		tel.Reloaded(errors.New("no"))
-		tel.Unidentified()
 		response := get(tel.Handler(), "/metrics")
 		if response.Code != http.StatusOK {
 			t.Fatalf("status = %d, want 200", response.Code)
@@ -107,9 +107,13 @@ func golden(t *testing.T, name, got string) {
 
 func TestMetricNamesAndHelpAreClean(t *testing.T) {
 	tel := New(options(t))
-	tel.Requested("aws", "/", 200, "listed")
+	tel.Requested("aws", "/", 200, "listed", 70*time.Microsecond)
 	tel.Refreshed("datacenter", "ok", time.Second)
-	problems, err := testutil.GatherAndLint(tel.registry)
+	families, err := tel.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	problems, err := promlint.NewWithMetricFamilies(families).Lint()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,14 +122,14 @@ func TestMetricNamesAndHelpAreClean(t *testing.T) {
 			t.Errorf("%s: %s", p.Metric, p.Text)
 		}
 	}
-	if n, err := testutil.GatherAndCount(tel.registry); err != nil || n < 20 {
-		t.Errorf("%d series were linted (%v), want at least 20", n, err)
+	if len(families) < 20 {
+		t.Errorf("%d metrics were linted, want at least 20", len(families))
 	}
 }
 
 func TestCountingARequestSeenBeforeDoesNotAllocate(t *testing.T) {
 	tel := New(options(t))
-	count := func() { tel.Requested("aws", "/{version}/meta-data/", 200, "listed") }
+	count := func() { tel.Requested("aws", "/{version}/meta-data/", 200, "listed", 70*time.Microsecond) }
 	count()
 	if got := testing.AllocsPerRun(1000, count); got != 0 {
 		t.Errorf("%v allocations per request, want 0", got)
@@ -138,21 +142,21 @@ func TestRequestsAreAllCountedByManyAtOnce(t *testing.T) {
 	for range 8 {
 		clients.Go(func() {
 			for i := range 1000 {
-				tel.Requested("aws", fmt.Sprintf("/%d", i%50), 200, "served")
+				tel.Requested("aws", fmt.Sprintf("/%d", i%50), 200, "served", 70*time.Microsecond)
 			}
 		})
 	}
 	clients.Wait()
-	if got := total(t, tel.requests.vec); got != 8000 {
+	if got := total(t, tel.requests.counters); got != 8000 {
 		t.Errorf("%v requests were counted, want 8000", got)
 	}
-	if got := testutil.CollectAndCount(tel.requests.vec); got != 50 {
+	if got := len(series(t, tel.requests.counters)); got != 50 {
 		t.Errorf("%d series, want 50", got)
 	}
 }
 
-// total sums a counter over all labels.
-func total(t *testing.T, c prometheus.Collector) (sum float64) {
+// series gathers what one collector has.
+func series(t *testing.T, c prometheus.Collector) (all []*dto.Metric) {
 	t.Helper()
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(c)
@@ -161,36 +165,43 @@ func total(t *testing.T, c prometheus.Collector) (sum float64) {
 		t.Fatal(err)
 	}
 	for _, family := range families {
-		for _, metric := range family.GetMetric() {
-			sum += metric.GetCounter().GetValue()
-		}
+		all = append(all, family.GetMetric()...)
+	}
+	return all
+}
+
+// total sums a counter over all labels.
+func total(t *testing.T, c prometheus.Collector) (sum float64) {
+	t.Helper()
+	for _, metric := range series(t, c) {
+		sum += metric.GetCounter().GetValue()
 	}
 	return sum
 }
 
 func TestSeriesOfRequestsAreBounded(t *testing.T) {
 	tel := New(options(t))
-	const sent = maxRequestSeries + 500
+	const sent = maxRequests + 500
 	for i := range sent {
-		tel.Requested("aws", fmt.Sprintf("/%d", i), 200, "served")
+		tel.Requested("aws", fmt.Sprintf("/%d", i), 200, "served", 70*time.Microsecond)
 	}
-	if got, want := testutil.CollectAndCount(tel.requests.vec), maxRequestSeries+1; got != want {
+	if got, want := len(series(t, tel.requests.counters)), maxRequests+1; got != want {
 		t.Errorf("%d series, want %d", got, want)
 	}
-	other := tel.requests.vec.WithLabelValues("other", "other", "other", "other")
-	if got := testutil.ToFloat64(other); got != 500 {
+	other := tel.requests.counters.WithLabelValues("other", "other", "other", "other")
+	if got := total(t, other); got != 500 {
 		t.Errorf("%v requests counted as other, want 500", got)
 	}
 }
 
 func TestLabelsThatMakeNoSenseCountAsOther(t *testing.T) {
 	tel := New(options(t))
-	tel.Requested("aws", "\xff", 200, "served")
-	tel.Requested("aws", "/", 99999, "served")
-	if got := testutil.ToFloat64(tel.requests.vec.WithLabelValues("other", "other", "other", "other")); got != 1 {
+	tel.Requested("aws", "\xff", 200, "served", 70*time.Microsecond)
+	tel.Requested("aws", "/", 99999, "served", 70*time.Microsecond)
+	if got := total(t, tel.requests.counters.WithLabelValues("other", "other", "other", "other")); got != 1 {
 		t.Errorf("the route that is not UTF-8 was counted %v times as other, want 1", got)
 	}
-	if got := testutil.ToFloat64(tel.requests.vec.WithLabelValues("aws", "/", "other", "served")); got != 1 {
+	if got := total(t, tel.requests.counters.WithLabelValues("aws", "/", "other", "served")); got != 1 {
 		t.Errorf("the status that is none was counted %v times as other, want 1", got)
 	}
 }
@@ -202,7 +213,7 @@ func TestForgottenUpstreamHasNoSeries(t *testing.T) {
 	tel.Refreshed("kept", "ok", time.Second)
 	tel.Forget("old")
 	for name, c := range map[string]prometheus.Collector{"counter": tel.refreshes, "histogram": tel.durations} {
-		if got := testutil.CollectAndCount(c); got != 1 {
+		if got := len(series(t, c)); got != 1 {
 			t.Errorf("%s: %d series are left, want 1", name, got)
 		}
 	}
@@ -254,7 +265,7 @@ func BenchmarkRequested(b *testing.B) {
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			tel.Requested("aws", "/{version}/meta-data/iam/security-credentials/{role}", 200, "served")
+			tel.Requested("aws", "/{version}/meta-data/iam/security-credentials/{role}", 200, "served", 70*time.Microsecond)
 		}
 	})
 }
