@@ -112,7 +112,7 @@ func TestPromise5ContainerCredentialsAndProcessFollowTheGrants(t *testing.T) {
 	purser, err := harness.Binary("purser")
 	must(t, err)
 	for uid, want := range map[int]int{daemonUID: 1, backupUID: 0} {
-		r, err := harness.Command{Path: purser, Args: []string{"credential-process", "finance", "--url", base},
+		r, err := harness.Command{Path: purser, Args: []string{"credential-process", "finance", "--url", base, "--token-file", agent.Authorization()},
 			UID: uid, GID: uid, Namespace: inside}.Run()
 		must(t, err)
 		if r.Exit != want || (want == 0) != strings.Contains(r.Stdout, `"SessionToken"`) {

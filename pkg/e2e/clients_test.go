@@ -86,17 +86,20 @@ var ways = []way{
 		}
 		return []string{"AWS_EC2_METADATA_SERVICE_ENDPOINT=" + endpoint}
 	}},
-	{name: "container variables", asks: []string{"GET /v1/credentials"}, env: func(_ *testing.T, s *stand, _ program) []string {
-		return []string{
-			"AWS_CONTAINER_CREDENTIALS_FULL_URI=http://" + s.agent.Address + "/v1/credentials",
-			"AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE=" + s.agent.Authorization(),
+	{name: "container variables", asks: []string{"GET /v1/credentials"}, env: func(_ *testing.T, s *stand, p program) []string {
+		token := "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE=" + s.agent.Authorization()
+		if p.name == "boto3" || p.name == "awscli" {
+			// Debian's versions are from before the variable for the file.
+			token = "AWS_CONTAINER_AUTHORIZATION_TOKEN=" + s.agent.AuthorizationToken()
 		}
+		return []string{"AWS_CONTAINER_CREDENTIALS_FULL_URI=http://" + s.agent.Address + "/v1/credentials", token}
 	}},
 	{name: "credential process", asks: nil, env: func(t *testing.T, s *stand, _ program) []string {
 		purser, err := harness.Binary("purser")
 		must(t, err)
 		file := filepath.Join(t.TempDir(), "config")
-		text := fmt.Sprintf("[default]\ncredential_process = %s credential-process test_role --url http://%s\n", purser, s.agent.Address)
+		text := fmt.Sprintf("[default]\ncredential_process = %s credential-process test_role --url http://%s --token-file %s\n",
+			purser, s.agent.Address, s.agent.Authorization())
 		must(t, os.WriteFile(file, []byte(text), 0o644))
 		return []string{"AWS_CONFIG_FILE=" + file}
 	}},
@@ -104,10 +107,12 @@ var ways = []way{
 		env: func(*testing.T, *stand, program) []string { return nil }},
 }
 
-// eachClient runs a test with every client in every way.
-func eachClient(t *testing.T, flags []string, test func(t *testing.T, s *stand, w way, p program)) {
+// eachClient runs a test with every client in every way. The clients of one way share
+// an agent; alone says that they must take turns there.
+func eachClient(t *testing.T, alone bool, flags []string, test func(t *testing.T, s *stand, w way, p program)) {
 	for _, w := range ways {
 		t.Run(w.name, func(t *testing.T) {
+			t.Parallel()
 			var inside *harness.Namespace
 			if w.redirected {
 				inside = namespace(t)
@@ -121,7 +126,12 @@ func eachClient(t *testing.T, flags []string, test func(t *testing.T, s *stand, 
 				must(t, inside.Redirect(number))
 			}
 			for _, p := range programs(t) {
-				t.Run(p.name, func(t *testing.T) { test(t, s, w, p) })
+				t.Run(p.name, func(t *testing.T) {
+					if !alone {
+						t.Parallel()
+					}
+					test(t, s, w, p)
+				})
 			}
 		})
 	}
@@ -131,7 +141,7 @@ func eachClient(t *testing.T, flags []string, test func(t *testing.T, s *stand, 
 // client. Keys of an hour are fetched once, with the requests and in the order of the
 // SDK's own tests.
 func TestClientsFindCredentialsAndAskNoMoreOftenThanOnEC2(t *testing.T) {
-	eachClient(t, nil, func(t *testing.T, s *stand, w way, p program) {
+	eachClient(t, true, nil, func(t *testing.T, s *stand, w way, p program) {
 		before := len(s.agent.Accesses())
 		client := p.start(t, s.inside, s.api, w.env(t, s, p)...)
 		calls := 20
@@ -161,7 +171,7 @@ func TestClientsFindCredentialsAndAskNoMoreOftenThanOnEC2(t *testing.T) {
 }
 
 func TestClientsFindTheRegion(t *testing.T) {
-	eachClient(t, nil, func(t *testing.T, s *stand, w way, p program) {
+	eachClient(t, false, nil, func(t *testing.T, s *stand, w way, p program) {
 		if !w.metadata {
 			return // no client looks there for a region
 		}
@@ -175,7 +185,7 @@ func TestClientsFindTheRegion(t *testing.T) {
 // TestClientsSurviveARotation: keys that were handed out stay good, and whoever asks
 // after the rotation gets the new ones.
 func TestClientsSurviveARotation(t *testing.T) {
-	eachClient(t, nil, func(t *testing.T, s *stand, w way, p program) {
+	eachClient(t, false, nil, func(t *testing.T, s *stand, w way, p program) {
 		client := p.start(t, s.inside, s.api, w.env(t, s, p)...)
 		old := client.call("call")
 		rotate(t, s)
@@ -188,9 +198,11 @@ func TestClientsSurviveARotation(t *testing.T) {
 	})
 }
 
-// rotate makes the agent fetch new keys.
+// rotate makes the agent fetch new keys. Their end is given in whole seconds, and what
+// ends no later than the stock is nothing new: so it waits a second first.
 func rotate(t *testing.T, s *stand) {
 	t.Helper()
+	time.Sleep(1100 * time.Millisecond)
 	r, err := s.agent.Run("refresh")
 	must(t, err)
 	if r.Exit != 0 {
@@ -202,7 +214,7 @@ func rotate(t *testing.T, s *stand) {
 // botocore is missing by its own nature: it goes on with keys from the metadata
 // service that have less than ten minutes left.
 func TestClientsFollowShortKeys(t *testing.T) {
-	eachClient(t, []string{"--lifetime", "6s"}, func(t *testing.T, s *stand, w way, p program) {
+	eachClient(t, false, []string{"--lifetime", "6s"}, func(t *testing.T, s *stand, w way, p program) {
 		if p.once || p.name == "boto3" && w.metadata {
 			return
 		}
@@ -223,7 +235,7 @@ func TestClientsAskAgainBeforeTheirKeysEnd(t *testing.T) {
 	libraries, err := filepath.Glob("/usr/lib/*/faketime/libfaketime.so.1")
 	must(t, err)
 	needs(t, "faketime", len(libraries) == 1)
-	eachClient(t, nil, func(t *testing.T, s *stand, w way, p program) {
+	eachClient(t, false, nil, func(t *testing.T, s *stand, w way, p program) {
 		if p.name != "boto3" && p.name != "js" {
 			return
 		}

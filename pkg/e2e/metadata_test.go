@@ -122,11 +122,14 @@ func cutLast(s, sep string) (before, after string, found bool) {
 }
 
 // role asks for a session token and the list, each on a connection of its own, and
-// then for the document of the listed role. It returns the role, or how the list was
+// then for the document of the listed role. It returns the role, or how it was
 // refused.
 func (c caller) role(t *testing.T, base string, args ...string) string {
 	t.Helper()
-	_, token := c.curl(t, append(args, "-X", "PUT", "-H", ttlHeader+": 60", base+"/latest/api/token")...)
+	status, token := c.curl(t, append(args, "-X", "PUT", "-H", ttlHeader+": 60", base+"/latest/api/token")...)
+	if status != http.StatusOK {
+		return fmt.Sprint("status ", status)
+	}
 	args = append(args, "-H", tokenHeader+": "+token)
 	status, list := c.curl(t, append(args, base+securityCredentials)...)
 	if status != http.StatusOK {

@@ -33,20 +33,27 @@ func threadStatus(t *testing.T, pid int) map[string]map[string]string {
 	return threads
 }
 
+// expectNoPrivilege looks at every thread and tells of the first that has some.
 func expectNoPrivilege(t *testing.T, pid, uid int) {
 	t.Helper()
 	const none = "0000000000000000"
 	four := strings.Join(slices.Repeat([]string{fmt.Sprint(uid)}, 4), " ")
+	want := map[string]string{
+		"Uid": four, "Gid": four, "CapInh": none, "CapPrm": none, "CapEff": none, "CapBnd": none, "CapAmb": none, "NoNewPrivs": "1",
+	}
 	for file, got := range threadStatus(t, pid) {
-		for key, want := range map[string]string{
-			"Uid": four, "Gid": four, "CapInh": none, "CapPrm": none, "CapEff": none, "CapBnd": none, "CapAmb": none, "NoNewPrivs": "1",
-		} {
-			if got[key] != want {
-				t.Errorf("%s: %s is %q, want %q", file, key, got[key], want)
+		wrong := ""
+		for key, value := range want {
+			if got[key] != value {
+				wrong += fmt.Sprintf(" %s is %q, want %q;", key, got[key], value)
 			}
 		}
-		if got["Groups"] != "" && got["Groups"] != fmt.Sprint(uid) {
-			t.Errorf("%s: supplementary groups are %q", file, got["Groups"])
+		if groups := got["Groups"]; groups != "" && groups != fmt.Sprint(uid) {
+			wrong += fmt.Sprintf(" supplementary groups are %q", groups)
+		}
+		if wrong != "" {
+			t.Errorf("%s:%s", file, wrong)
+			return
 		}
 	}
 }

@@ -95,9 +95,12 @@ func TestPromise1WarmBeforeReady(t *testing.T) {
 	if _, told := systemd.find("READY=1"); told || agent.Ready() {
 		t.Fatal("ready, although one of two roles was never fetched")
 	}
-	if status := strings.Join(all(systemd, "STATUS="), " "); !strings.Contains(status, "omega") {
-		t.Errorf("the status does not name what is missing: %s", status)
-	}
+	must(t, harness.Await(10*time.Second, func() error {
+		if status := strings.Join(all(systemd, "STATUS="), " "); !strings.Contains(status, "omega") {
+			return fmt.Errorf("the status does not name what is missing: %s", status)
+		}
+		return nil
+	}))
 	must(t, mock.SetFaults())
 	systemd.await(t, "READY=1", 30*time.Second)
 	m := newMetadata(t, agent)
@@ -146,10 +149,10 @@ func TestPromise2ARequestNeverWaitsForAnUpstream(t *testing.T) {
 	must(t, mock.SetFaults("hang"))
 	refreshed := make(chan error, 1)
 	go func() {
-		_, err := agent.Run("refresh")
+		_, err := agent.Run("refresh", "test_role")
 		refreshed <- err
 	}()
-	awaitFetches(t, mock, "test_role", 2)
+	time.Sleep(200 * time.Millisecond)
 	hung := latencies(t, m, "test_role", n)
 	select {
 	case err := <-refreshed:
@@ -247,7 +250,7 @@ func TestPromise3NeverAUselessAnswer(t *testing.T) {
 	if status != http.StatusServiceUnavailable || strings.Contains(body, "AccessKeyId") {
 		t.Errorf("after their end the container credentials are %d %q, want 503", status, body)
 	}
-	r, err := agent.Run("credential-process", "test_role", "--url", "http://"+agent.Address)
+	r, err := agent.Run("credential-process", "test_role", "--url", "http://"+agent.Address, "--token-file", agent.Authorization())
 	must(t, err)
 	if r.Exit != 1 || r.Stdout != "" || r.Stderr == "" {
 		t.Errorf("after their end credential-process exits with %d, stdout %q, stderr %q", r.Exit, r.Stdout, r.Stderr)
@@ -322,6 +325,7 @@ func TestPromise4AFailureChangesNothing(t *testing.T) {
 		t.Errorf("only %d faults were tried", faults)
 	}
 	must(t, mock.SetFaults())
+	time.Sleep(1100 * time.Millisecond) // ends are whole seconds, and new keys must end later
 	r, err := agent.Run("refresh")
 	must(t, err)
 	if got := m.document(t, "test_role"); r.Exit != 0 || got == stock || parse(t, got).Code != "Success" {

@@ -32,6 +32,10 @@ func newRecorder(t *testing.T, l net.Listener, upstream string) *recorder {
 	r := &recorder{URL: "http://" + l.Addr().String(), issued: map[string]keys{}}
 	proxy := httputil.NewSingleHostReverseProxy(target)
 	proxy.ModifyResponse = r.remember
+	transport := &http.Transport{}
+	proxy.Transport = transport
+	proxy.ErrorHandler = func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) } // as the upstream did
+	t.Cleanup(transport.CloseIdleConnections)
 	serve(t, l, http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
 		r.mu.Lock()
 		r.asked = append(r.asked, request.URL.Path)

@@ -92,7 +92,7 @@ func closeAgent(t *testing.T, agent *harness.Agent) {
 		}
 	}
 	if t.Failed() {
-		t.Logf("the agent said:\n%s", tail(agent.Output(), 8000))
+		t.Logf("the agent said:\n%s", tail(agent.Output(), 4000))
 	}
 }
 
