@@ -42,6 +42,7 @@ type Resolver struct {
 	overflow overflow
 	cgroup   uint64     // of this process
 	alone    bool       // nobody else's processes are in that cgroup
+	cgroups  hierarchy  // empty if noUnits is set
 	units    *unitTable // nil if noUnits is set
 	noUnits  error
 }
@@ -72,6 +73,7 @@ func (r *Resolver) useCgroups() error {
 		return err
 	}
 	r.alone = ownService(own)
+	r.cgroups = cgroups
 	r.units = newUnitTable(cgroups.count)
 	return nil
 }
@@ -90,8 +92,8 @@ func ownService(cgroup string) bool {
 // Close waits for look-ups in progress and frees what the Resolver holds.
 func (r *Resolver) Close() error { return r.queries.close() }
 
-// Resolve finds out where an accepted connection comes from. To be called once,
-// when the client has begun to send: who has gone by then cannot be identified.
+// Resolve finds out where an accepted connection comes from. To be called once, as
+// soon as the connection is accepted: who has gone by then cannot be identified.
 // It takes some microseconds; only for the first connection from a new cgroup does
 // it read the tree of cgroups, which takes some milliseconds and, when a walk has
 // just ended or an extreme number of cgroups is in use, up to a few seconds.

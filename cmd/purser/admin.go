@@ -1,0 +1,41 @@
+package main
+
+import (
+	"context"
+
+	"github.com/purser-agent/purser/pkg/status"
+)
+
+// adminServer puts the operators' commands on the admin socket. The members of group
+// may use all of them.
+func (a *agent) adminServer(group string, reload func(context.Context) error) *status.Admin {
+	admin := &status.Admin{
+		Status: a.report, Refresh: a.refreshNow, Wait: a.wait, Reload: reload,
+		View:      a.visibleTo,
+		GroupName: group,
+		Log:       a.log,
+	}
+	if group == "" {
+		return admin
+	}
+	gid, err := a.accounts.GID(context.Background(), group)
+	if err != nil {
+		a.log.Warn().Err(err).Str("group", group).Msg("admin.group cannot be looked up, only root may use all commands")
+		return admin
+	}
+	admin.Groups = []uint32{gid}
+	return admin
+}
+
+// visibleTo is what a local process that is no administrator may know of: what the
+// grants give it. Credentials are named by Names, so that nothing is fetched for it.
+func (a *agent) visibleTo(uid uint32, pid int32) func(string) bool {
+	names := map[string]struct{}{}
+	for _, name := range a.gate.View(a.resolver.Process(uid, pid)).Names() {
+		names[name] = struct{}{}
+	}
+	return func(name string) bool {
+		_, ok := names[name]
+		return ok
+	}
+}

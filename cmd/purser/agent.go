@@ -1,0 +1,261 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/purser-agent/purser/pkg/caller"
+	"github.com/purser-agent/purser/pkg/config"
+	"github.com/purser-agent/purser/pkg/frontend"
+	"github.com/purser-agent/purser/pkg/policy"
+	"github.com/purser-agent/purser/pkg/refresh"
+	"github.com/purser-agent/purser/pkg/server"
+	"github.com/purser-agent/purser/pkg/status"
+	"github.com/purser-agent/purser/pkg/store"
+	"github.com/purser-agent/purser/pkg/telemetry"
+)
+
+// An agent is the line from upstreams to front ends:
+//
+//	source --> loop --> store --> gate --> front --> response
+//
+// Timers drive what is left of the store, requests what is right of it.
+type agent struct {
+	log       zerolog.Logger
+	keys      *localKeys
+	resolver  *caller.Resolver
+	host      string // identity of this host, for its place in the fleet
+	started   time.Time
+	accounts  *caller.Accounts
+	listeners []*server.Listener
+
+	store  store.Store
+	claims refresh.Claims
+	gate   *policy.Gate
+	fronts atomic.Pointer[map[string]*front] // by name of the listener
+
+	server    *server.Server
+	telemetry *telemetry.Telemetry
+	ready     *status.Readiness
+
+	changing sync.Mutex // serialises reloads
+	mu       sync.Mutex // guards all below
+	config   *config.Config
+	lines    map[string]*line // by name of the upstream
+	reload   reloadOutcome
+}
+
+// A line is one upstream that is being asked.
+type line struct {
+	config config.Upstream
+	source source
+	loop   *refresh.Loop
+	stop   context.CancelFunc
+	ended  chan struct{}
+}
+
+// A front is what answers on one listener.
+type front struct {
+	guard    *frontend.Guard
+	dialects []frontend.Dialect
+}
+
+// onDemandWait is how long the first request for a key on demand may wait: below
+// the 500 ms after which the Go SDK gives up.
+const onDemandWait = 400 * time.Millisecond
+
+// newAgent puts the parts together. Nothing runs before run.
+func newAgent(c *config.Config, log zerolog.Logger, keys *localKeys, listeners []*server.Listener, resolver *caller.Resolver) (*agent, error) {
+	a := &agent{
+		log: log, keys: keys, resolver: resolver, host: hostIdentity(), started: time.Now(), listeners: listeners,
+		accounts: &caller.Accounts{}, config: c, lines: map[string]*line{},
+	}
+	a.ready = status.NewReadiness(a.missing)
+	a.telemetry = telemetry.New(a.telemetryOptions())
+	sources, err := openSources(c.Upstreams, log)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	for name, s := range sources {
+		if err := s.Check(); err != nil {
+			return nil, usageError{fmt.Errorf("upstream %q: %w", name, err)}
+		}
+		a.lines[name] = a.newLine(name, c.Upstreams[name], s)
+	}
+	a.gate = policy.NewGate(&a.store, a, a.accounts)
+	fronts, err := a.newFronts(c)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	a.fronts.Store(&fronts)
+	a.server = server.New(server.Options{
+		Resolver: resolver, Handler: a.answer, Log: log,
+		Observe: func(access server.Access, took time.Duration) {
+			a.telemetry.Requested(access.Dialect, access.Route, access.Status, access.Decision, took)
+		},
+		Most: c.Connections.Most, PerUser: c.Connections.PerUser,
+	})
+	return a, nil
+}
+
+func (a *agent) newLine(name string, u config.Upstream, s source) *line {
+	loop := refresh.New(refresh.Options{
+		Upstream: name, Source: s, Store: &a.store, Claims: &a.claims,
+		Schedule:  refresh.Schedule{Longest: u.Refresh.Longest},
+		ListEvery: u.Refresh.ListEvery, Splay: u.Refresh.Splay,
+		Host: a.host, Required: u.Required,
+		Log:     a.log.With().Str("upstream", name).Logger(),
+		Observe: func(class string, took time.Duration) { a.telemetry.Refreshed(name, class, took) },
+		Settled: a.progress,
+	})
+	return &line{config: u, source: s, loop: loop, ended: make(chan struct{})}
+}
+
+// start runs a line until ctx or its own stop.
+func (l *line) start(ctx context.Context) {
+	ctx, l.stop = context.WithCancel(ctx)
+	l.loop.Begin()
+	go func() {
+		defer close(l.ended)
+		l.loop.Run(ctx)
+	}()
+}
+
+// newFronts opens the dialects of every listener.
+func (a *agent) newFronts(c *config.Config) (map[string]*front, error) {
+	opened := map[string]frontend.Dialect{}
+	for _, d := range dialects {
+		dialect, err := d.open(c, a.keys)
+		if err != nil {
+			return nil, err
+		}
+		opened[d.name] = dialect
+	}
+	fronts := map[string]*front{}
+	for _, l := range a.listeners {
+		spec, f := c.Listen[l.Name], &front{}
+		hosts := slices.Clone(spec.Hosts)
+		for _, d := range dialects {
+			if slices.Contains(spec.Dialects, d.name) {
+				f.dialects = append(f.dialects, opened[d.name])
+				hosts = append(hosts, opened[d.name].Hosts()...)
+			}
+		}
+		f.guard = frontend.NewGuard(l.Addr().Port(), hosts...)
+		fronts[l.Name] = f
+	}
+	return fronts, nil
+}
+
+// answer is the right half of the line, for one request.
+func (a *agent) answer(w http.ResponseWriter, r *http.Request, peer server.Peer) server.Access {
+	f := (*a.fronts.Load())[peer.Listener]
+	request := frontend.Request{Request: r, View: a.gate.View(peer.Identity), Refused: peer.Refused}
+	if request.Refused == "" {
+		request.Refused = f.guard.Check(r)
+	}
+	o := f.dialect(r).Answer(w, request)
+	return server.Access{
+		Dialect: o.Dialect, Route: o.Route, Status: o.Status,
+		Decision: string(o.Decision), Credential: o.Credential, Reason: o.Reason,
+	}
+}
+
+// dialect is the one whose words the request is in; the last answers the rest.
+func (f *front) dialect(r *http.Request) frontend.Dialect {
+	last := len(f.dialects) - 1
+	for _, d := range f.dialects[:last] {
+		if d.Owns(r) {
+			return d
+		}
+	}
+	return f.dialects[last]
+}
+
+// loops are those of all upstreams, by name.
+func (a *agent) loops() []*refresh.Loop {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	loops := make([]*refresh.Loop, 0, len(a.lines))
+	for _, l := range a.lines {
+		loops = append(loops, l.loop)
+	}
+	slices.SortFunc(loops, func(x, y *refresh.Loop) int { return strings.Compare(x.Upstream, y.Upstream) })
+	return loops
+}
+
+// progress tells the rest of the line that something came of an attempt: names that
+// are not in the store do not exist once every upstream has answered.
+func (a *agent) progress() {
+	a.store.SetComplete(!slices.ContainsFunc(a.loops(), func(l *refresh.Loop) bool { return !l.Answered() }))
+	a.ready.Changed()
+}
+
+// missing names what is required and not in stock.
+func (a *agent) missing() (missing []string) {
+	for _, loop := range a.loops() {
+		missing = append(missing, loop.Missing()...)
+	}
+	return missing
+}
+
+// alive reports whether every loop looks after its credentials.
+func (a *agent) alive() bool {
+	return !slices.ContainsFunc(a.loops(), func(l *refresh.Loop) bool { return !l.Alive() })
+}
+
+// resolveEvery is how often the accounts of the grants are looked up.
+const resolveEvery = 5 * time.Minute
+
+// watchAccounts follows the user database.
+func (a *agent) watchAccounts(ctx context.Context) {
+	ticker := time.NewTicker(resolveEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			a.warn(a.gate.Resolve(ctx))
+		}
+	}
+}
+
+func (a *agent) warn(warnings []string) {
+	for _, warning := range warnings {
+		a.log.Warn().Msg(warning)
+	}
+}
+
+// grants turns the configured grants into the rules of the gate.
+func grants(c *config.Config) policy.Rules {
+	rules := policy.Rules{IMDSv1: c.AWS.IMDSv1}
+	for name, g := range c.Grants {
+		rules.Grants = append(rules.Grants, policy.Grant{
+			Name: name, Users: g.User, Groups: g.Group, Units: g.Unit,
+			Credentials: g.Credentials, IMDSv1: g.IMDSv1,
+		})
+	}
+	return rules
+}
+
+// hostIdentity is what tells this host from the rest of the fleet.
+func hostIdentity() string {
+	if id, err := os.ReadFile("/etc/machine-id"); err == nil && len(strings.TrimSpace(string(id))) > 0 {
+		return strings.TrimSpace(string(id))
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		return "unknown host"
+	}
+	return name
+}

@@ -1,0 +1,288 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/purser-agent/purser/pkg/caller"
+	"github.com/purser-agent/purser/pkg/config"
+	"github.com/purser-agent/purser/pkg/mock"
+	"github.com/purser-agent/purser/pkg/server"
+	"github.com/purser-agent/purser/pkg/status"
+)
+
+// A running is an agent on loopback whose configuration is a file of the test.
+type running struct {
+	t     *testing.T
+	agent *agent
+	file  string
+	url   string
+	life  context.Context
+}
+
+// startIMS starts a stand-in for an upstream with these roles.
+func startIMS(t *testing.T, roles ...string) (*mock.IMS, string) {
+	t.Helper()
+	var granted []mock.Role
+	for _, role := range roles {
+		granted = append(granted, mock.Role{Name: role})
+	}
+	ims := mock.NewIMS(mock.IMSOptions{Roles: granted})
+	s := httptest.NewServer(ims)
+	t.Cleanup(s.Close)
+	return ims, ims.URL(s.URL)
+}
+
+// startAgent starts an agent with a configuration, to which listeners on free ports and a
+// socket are added.
+func startAgent(t *testing.T, text string) *running {
+	t.Helper()
+	folder := t.TempDir()
+	r := &running{t: t, file: filepath.Join(folder, "purser.yaml")}
+	r.write(text)
+	load := func() (*config.Config, error) {
+		c, err := config.Load(configOptions([]string{r.file}, nil))
+		if err == nil {
+			c.Admin.Socket = filepath.Join(folder, "purser.sock")
+		}
+		return c, err
+	}
+	c, err := load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := loadKeys(folder, os.Getuid(), os.Getgid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	listeners, err := server.Listen(t.Context(), specs(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resolver, err := caller.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	admin, err := status.Listen(c.Admin.Socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.InfoLevel)
+	if r.agent, err = newAgent(c, log, keys, listeners, resolver); err != nil {
+		t.Fatal(err)
+	}
+	var ended sync.WaitGroup
+	life, stop := context.WithCancel(context.Background())
+	r.life = life
+	ended.Go(func() {
+		if err := r.agent.run(life, &bound{listeners: listeners, admin: admin}, load); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(func() { stop(); ended.Wait() })
+	r.url = "http://" + listeners[0].Addr().String()
+	return r
+}
+
+func (r *running) write(text string) {
+	r.t.Helper()
+	text = "listen: {main: {address: \"127.0.0.1:0\"}}\ntelemetry: {listen: null}\naws: {imds_v1: true}\n" + text
+	if err := os.WriteFile(r.file, []byte(text), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *running) waitReady() {
+	r.t.Helper()
+	select {
+	case <-r.agent.ready.Reached():
+	case <-time.After(10 * time.Second):
+		r.t.Fatalf("not ready: %v", r.agent.missing())
+	}
+}
+
+// reload is what the command of that name does.
+func (r *running) reload() error {
+	return r.client().Reload(r.t.Context())
+}
+
+func (r *running) client() *status.Client {
+	return status.NewClient(filepath.Join(filepath.Dir(r.file), "purser.sock"))
+}
+
+// get asks the front end for a role, or for the list if there is none.
+func (r *running) get(role string) (int, string) {
+	r.t.Helper()
+	answer, err := http.Get(r.url + "/latest/meta-data/iam/security-credentials/" + role)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return answer.StatusCode, string(body)
+}
+
+// keysOf is the document of a role that is in stock.
+func (r *running) keysOf(role string) string {
+	r.t.Helper()
+	code, body := r.get(role)
+	if code != http.StatusOK || !strings.Contains(body, `"Code" : "Success"`) {
+		r.t.Fatalf("role %s: got %d %s", role, code, body)
+	}
+	return body
+}
+
+func upstream(url string) string {
+	return fmt.Sprintf("upstreams: {dc: {kind: ims, url: %q}}\ngrants: {everyone: {credentials: ['*']}}\n", url)
+}
+
+func TestTheLineFromUpstreamToFrontEnd(t *testing.T) {
+	_, url := startIMS(t, "web", "db")
+	r := startAgent(t, upstream(url))
+	r.waitReady()
+	if _, list := r.get(""); list != "db" {
+		t.Errorf("got the list %q, want the first name only", list)
+	}
+	for _, role := range []string{"web", "db"} {
+		if !strings.Contains(r.keysOf(role), mock.Marker) {
+			t.Errorf("role %s: these are not the upstream's keys", role)
+		}
+	}
+	if code, _ := r.get("ghost"); code != http.StatusNotFound {
+		t.Errorf("got %d for a role that does not exist", code)
+	}
+}
+
+func TestPromise8AReloadThatCannotWorkChangesNothing(t *testing.T) {
+	ims, url := startIMS(t, "web")
+	down, downURL := startIMS(t, "other")
+	down.SetFaults(mock.Fault{Kind: mock.Status, Status: 503})
+	_, emptyURL := startIMS(t, "other")
+	good := upstream(url)
+	r := startAgent(t, good)
+	r.waitReady()
+	before := r.keysOf("web")
+	for _, c := range []struct{ name, text, want string }{
+		{"a typo", strings.Replace(good, "grants", "grant", 1), `unknown key "grant"`},
+		{"an upstream that is down", strings.Replace(good, "dc: {", fmt.Sprintf("new: {kind: ims, url: %q}, dc: {", downURL), 1), `upstream "new"`},
+		{"the same upstream, changed and down", upstream(downURL), `upstream "dc"`},
+		{"a listener", good + "connections: {most: 1000}\n", "connections needs a restart"},
+		{"a user", good + "user: root\n", "user, group needs a restart"},
+		{"two upstreams that declare one name", fmt.Sprintf("upstreams: {a: {kind: ims, url: %q, roles: {x: {}}}, b: {kind: ims, url: %q, roles: {x: {}}}}\n", emptyURL, emptyURL), `both declare the credential "x"`},
+		{"a file that cannot be read", fmt.Sprintf("upstreams: {dc: {kind: ims, url: %q, tls: {ca: /does/not/exist}}}\n", strings.Replace(url, "http:", "https:", 1)), "/does/not/exist"},
+	} {
+		r.write(c.text)
+		if err := r.reload(); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got error %v, want %s", c.name, err, c.want)
+		}
+		if r.keysOf("web") != before {
+			t.Errorf("%s: the credential changed", c.name)
+		}
+		report, err := r.client().Status(t.Context())
+		if err != nil || report.Reload == nil || !strings.Contains(report.Reload.Error, c.want) {
+			t.Errorf("%s: status does not show the refusal: %+v, %v", c.name, report.Reload, err)
+		}
+	}
+	ims.ResetRequests()
+	if err := r.client().Refresh(t.Context(), "web"); err != nil {
+		t.Errorf("the old upstream is not asked any more: %v", err)
+	}
+	r.write(good)
+	if err := r.reload(); err != nil {
+		t.Errorf("what runs already was refused: %v", err)
+	}
+}
+
+func TestReloadTakesOverUpstreamsGrantsAndDialects(t *testing.T) {
+	_, url := startIMS(t, "web")
+	_, second := startIMS(t, "db")
+	r := startAgent(t, upstream(url))
+	r.waitReady()
+	before := r.keysOf("web")
+
+	r.write(fmt.Sprintf("upstreams: {dc: {kind: ims, url: %q}, second: {kind: ims, url: %q}}\ngrants: {everyone: {credentials: [db, web]}}\n", url, second))
+	if err := r.reload(); err != nil {
+		t.Fatal(err)
+	}
+	r.keysOf("db")
+	if r.keysOf("web") != before {
+		t.Error("an upstream that did not change lost its stock")
+	}
+
+	r.write(fmt.Sprintf("upstreams: {second: {kind: ims, url: %q}}\ngrants: {everyone: {credentials: ['*']}}\n", second))
+	if err := r.reload(); err != nil {
+		t.Fatal(err)
+	}
+	if code, _ := r.get("web"); code != http.StatusNotFound {
+		t.Errorf("got %d for what a removed upstream gave", code)
+	}
+	r.keysOf("db")
+
+	r.write(fmt.Sprintf("upstreams: {second: {kind: ims, url: %q}}\n", second))
+	if err := r.reload(); err != nil {
+		t.Fatal(err)
+	}
+	if code, _ := r.get("db"); code != http.StatusNotFound {
+		t.Errorf("got %d without any grant", code)
+	}
+}
+
+func TestPromise5AReloadClosesADoorOnOpenConnections(t *testing.T) {
+	_, url := startIMS(t, "web")
+	r := startAgent(t, upstream(url))
+	r.waitReady()
+	r.keysOf("web") // http.DefaultClient keeps the connection
+	r.write(fmt.Sprintf("upstreams: {dc: {kind: ims, url: %q}}\n", url))
+	if err := r.reload(); err != nil {
+		t.Fatal(err)
+	}
+	if code, _ := r.get("web"); code != http.StatusNotFound {
+		t.Errorf("got %d on a connection from before", code)
+	}
+}
+
+func TestReloadsDoNotDisturbReaders(t *testing.T) {
+	_, url := startIMS(t, "web")
+	_, other := startIMS(t, "web")
+	r := startAgent(t, upstream(url))
+	r.waitReady()
+	stop := make(chan struct{})
+	var readers sync.WaitGroup
+	for range 4 {
+		readers.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if code, body := r.get("web"); code != http.StatusOK || !strings.Contains(body, "Success") {
+					t.Errorf("got %d %s during a reload", code, body)
+					return
+				}
+			}
+		})
+	}
+	for i := range 20 {
+		r.write(upstream([]string{url, other}[i%2]))
+		if err := r.reload(); err != nil {
+			t.Error(err)
+		}
+	}
+	close(stop)
+	readers.Wait()
+}

@@ -1,0 +1,195 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+	"github.com/spf13/cobra/doc"
+
+	"github.com/purser-agent/purser/pkg/caller"
+	"github.com/purser-agent/purser/pkg/config"
+	"github.com/purser-agent/purser/pkg/credential"
+	"github.com/purser-agent/purser/pkg/policy"
+	"github.com/purser-agent/purser/pkg/refresh"
+	"github.com/purser-agent/purser/pkg/store"
+)
+
+// The commands in this file need no running daemon.
+
+func configCommand() *cobra.Command {
+	var paths []string
+	c := &cobra.Command{
+		Use:   "config",
+		Short: "Print the merged configuration, secrets redacted",
+	}
+	configFlag(c, &paths)
+	origin := c.Flags().Bool("origin", false, "say for each value in which file and line it was set")
+	c.RunE = func(*cobra.Command, []string) error {
+		loaded, err := config.Load(configOptions(paths, os.Environ()))
+		if err != nil {
+			return usageError{err}
+		}
+		for _, notice := range loaded.Notices {
+			fmt.Fprintln(os.Stderr, "purser: notice:", notice)
+		}
+		text, err := loaded.YAML(*origin)
+		if err != nil {
+			return err
+		}
+		_, err = os.Stdout.Write(text)
+		return err
+	}
+	return c
+}
+
+func checkCommand() *cobra.Command {
+	var paths []string
+	c := &cobra.Command{
+		Use:   "check",
+		Short: "Validate the configuration, reach every upstream and fetch once",
+		Long: `Validate the configuration, look up the accounts that it names, try the files that
+it names as the account that will serve, reach every upstream and fetch everything
+once. Nothing that it fetches is kept or shown. A running daemon is not disturbed.`,
+	}
+	configFlag(c, &paths)
+	offline := c.Flags().Bool("offline", false, "do not ask any upstream")
+	c.RunE = func(*cobra.Command, []string) error {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		loaded, err := loadConfig(paths)
+		if err != nil {
+			return err
+		}
+		return check(ctx, loaded, *offline, os.Stdout)
+	}
+	return c
+}
+
+// check says of each part of the configuration whether it works, and tries all of
+// them before it fails.
+func check(ctx context.Context, c *config.Config, offline bool, out io.Writer) error {
+	fmt.Fprintf(out, "configuration: ok (%s)\n", strings.Join(c.Files, ", "))
+	for _, notice := range c.Notices {
+		fmt.Fprintln(out, "notice:", notice)
+	}
+	who, err := serviceAccount(ctx, c, zerolog.Nop())
+	if err != nil {
+		return usageError{err}
+	}
+	if err := giveUpRoot(who, zerolog.Nop()); err != nil { // files count as readable if that account can read them
+		return err
+	}
+	for _, warning := range policy.NewGate(&store.Store{}, nil, caller.Accounts{}).Set(ctx, grants(c)) {
+		fmt.Fprintln(out, "warning:", warning)
+	}
+	sources, err := openSources(c.Upstreams, zerolog.Nop())
+	if err != nil {
+		return usageError{err}
+	}
+	failed := 0
+	for _, name := range slices.Sorted(maps.Keys(sources)) {
+		err := sources[name].Check()
+		if err == nil && !offline {
+			err = checkUpstream(ctx, name, c.Upstreams[name], sources[name], out)
+		}
+		if err != nil {
+			failed++
+			fmt.Fprintf(out, "upstream %s: failed\n%s\n", name, indent(err.Error()))
+		} else if offline {
+			fmt.Fprintf(out, "upstream %s: not asked (--offline)\n", name)
+		}
+	}
+	if failed > 0 {
+		return fmt.Errorf("%d of %d upstreams failed", failed, len(sources))
+	}
+	return nil
+}
+
+// checkUpstream asks an upstream for everything, once.
+func checkUpstream(ctx context.Context, name string, u config.Upstream, s source, out io.Writer) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, trialTime, fmt.Errorf("no answer within %v", trialTime))
+	defer cancel()
+	begin := time.Now()
+	loop := refresh.New(refresh.Options{Upstream: name, Source: s, Store: &store.Store{}, Claims: &refresh.Claims{}, Log: zerolog.Nop()})
+	err := loop.Trial(ctx)
+	fetched := loop.Fetched()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "upstream %s: ok, %d credentials in %v\n", name, len(fetched), time.Since(begin).Round(time.Millisecond))
+	for _, line := range describeFetched(fetched) {
+		fmt.Fprintln(out, "  "+line)
+	}
+	if ahead := skew(s); ahead != 0 {
+		fmt.Fprintf(out, "  warning: the upstream's clock is %v ahead of this host's; one of them is wrong\n", ahead.Round(time.Second))
+	}
+	return nil
+}
+
+// mostShown bounds how many credentials check lists of one upstream.
+const mostShown = 20
+
+func describeFetched(fetched map[credential.Key]credential.Credential) (lines []string) {
+	keys := slices.SortedFunc(maps.Keys(fetched), func(a, b credential.Key) int { return strings.Compare(a.String(), b.String()) })
+	for i, key := range keys {
+		if i == mostShown {
+			return append(lines, fmt.Sprintf("and %d more", len(keys)-mostShown))
+		}
+		issued, expires := fetched[key].Lifetime()
+		lifetime := expires.Sub(issued)
+		line := fmt.Sprintf("%s: until %s, lifetime %v", key, expires.UTC().Format(time.RFC3339), lifetime.Round(time.Second))
+		if least := refresh.Margin(lifetime, 0, 0); least < refresh.Enough {
+			line += fmt.Sprintf("; warning: too short to keep 15 minutes in stock (at least %v will be left), some SDKs will ask at every call", least.Round(time.Second))
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+func indent(text string) string { return "  " + strings.ReplaceAll(text, "\n", "\n  ") }
+
+func versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Println("purser", version)
+			return err
+		},
+	}
+}
+
+func manCommand() *cobra.Command {
+	var folder string
+	c := &cobra.Command{
+		Use:   "man",
+		Short: "Print the manual page, or write one page per command to a folder",
+	}
+	c.Flags().StringVar(&folder, "folder", "", "write purser.1 and one page for each command there")
+	_ = c.MarkFlagDirname("folder")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		header := &doc.GenManHeader{Title: "PURSER", Section: "1", Source: "Purser " + version, Manual: "Purser manual"}
+		c.Root().DisableAutoGenTag = true // the same bytes for the same version
+		if folder != "" {
+			return doc.GenManTree(c.Root(), header, folder)
+		}
+		var page bytes.Buffer
+		if err := doc.GenMan(c.Root(), header, &page); err != nil {
+			return err
+		}
+		_, err := page.WriteTo(os.Stdout)
+		return err
+	}
+	return c
+}

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/purser-agent/purser/pkg/config"
+)
+
+// systemSocket is where the admin socket of a system's Purser is.
+const systemSocket = "/run/purser/purser.sock"
+
+// placeSocket moves the admin socket of a normal user to a folder of their own,
+// unless the configuration names one, or the system's is theirs (as with systemd's
+// User= and RuntimeDirectory=).
+func placeSocket(c *config.Config) error {
+	if _, set := c.Origin("admin", "socket"); set || os.Geteuid() == 0 || unix.Access(filepath.Dir(systemSocket), unix.W_OK) == nil {
+		return nil
+	}
+	folder, err := ownRuntimeFolder()
+	if err != nil {
+		return err
+	}
+	c.Admin.Socket = filepath.Join(folder, "purser.sock")
+	return nil
+}
+
+// ownRuntimeFolder is the folder for sockets and keys of a normal user: below
+// $XDG_RUNTIME_DIR, or else one in the temporary folder that nobody else can enter.
+func ownRuntimeFolder() (string, error) {
+	if base := os.Getenv("XDG_RUNTIME_DIR"); base != "" {
+		return filepath.Join(base, "purser"), nil
+	}
+	folder := filepath.Join(os.TempDir(), fmt.Sprintf("purser-%d", os.Getuid()))
+	if err := os.Mkdir(folder, 0o700); err != nil && !os.IsExist(err) {
+		return "", err
+	}
+	info, err := os.Lstat(folder)
+	if err != nil {
+		return "", err
+	}
+	if !info.IsDir() || info.Mode().Perm() != 0o700 || !ownedBy(info, os.Getuid()) {
+		return "", fmt.Errorf("%s is not a folder of this user alone; remove it, or set XDG_RUNTIME_DIR", folder)
+	}
+	return folder, nil
+}
+
+// besideSocket is a file of the runtime folder of whichever Purser is there: the
+// user's own, if it runs, or the system's.
+func besideSocket(name string) string {
+	if os.Geteuid() != 0 {
+		if folder, err := ownRuntimeFolder(); err == nil {
+			if path := filepath.Join(folder, name); exists(path) {
+				return path
+			}
+		}
+	}
+	return filepath.Join(filepath.Dir(systemSocket), name)
+}
+
+func defaultSocket() string { return besideSocket(filepath.Base(systemSocket)) }
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+func ownedBy(info fs.FileInfo, uid int) bool {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return ok && (int(stat.Uid) == uid || stat.Uid == 0)
+}

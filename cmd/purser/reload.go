@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/purser-agent/purser/pkg/config"
+	"github.com/purser-agent/purser/pkg/credential"
+)
+
+// trialTime is how long the new upstreams of a reload have to show that they work.
+const trialTime = 15 * time.Second
+
+// reloadOutcome is how the last reload ended; the zero value if there was none.
+type reloadOutcome struct {
+	at  time.Time
+	err error
+}
+
+// reloadFrom takes over a changed configuration: all of it, or nothing. What is
+// served does not change before every new or changed upstream has fetched once, and
+// listeners stay open throughout. ctx bounds the attempt; the lines that it starts
+// run until life ends.
+func (a *agent) reloadFrom(ctx, life context.Context, load func() (*config.Config, error)) error {
+	a.changing.Lock()
+	defer a.changing.Unlock()
+	err := a.tryReload(ctx, life, load)
+	a.mu.Lock()
+	a.reload = reloadOutcome{time.Now(), err}
+	a.mu.Unlock()
+	a.telemetry.Reloaded(err)
+	if err != nil {
+		a.log.Error().Err(err).Msg("reload refused, the running configuration stays as it was")
+		return err
+	}
+	a.log.Info().Msg("reloaded")
+	return nil
+}
+
+func (a *agent) tryReload(ctx, life context.Context, load func() (*config.Config, error)) error {
+	next, err := load()
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	present := a.config
+	a.mu.Unlock()
+	if keys := needRestart(present, next); len(keys) > 0 {
+		return fmt.Errorf("%s needs a restart; nothing was changed", strings.Join(keys, ", "))
+	}
+	sources, err := openSources(next.Upstreams, a.log)
+	if err != nil {
+		return err
+	}
+	fronts, err := a.newFronts(next)
+	if err != nil {
+		return err
+	}
+	added := map[string]*line{}
+	for name, u := range next.Upstreams {
+		if l, ok := a.lines[name]; ok && l.config.Equal(u) { // only reloads change lines, and we are the one
+			continue
+		}
+		added[name] = a.newLine(name, u, sources[name])
+	}
+	if err := try(ctx, added); err != nil {
+		return err
+	}
+	a.swap(life, next, fronts, added)
+	return nil
+}
+
+// needRestart names the settings that only a start can change.
+func needRestart(present, next *config.Config) (keys []string) {
+	for _, c := range []struct {
+		key          string
+		before, then any
+	}{
+		{"listen", present.Listen, next.Listen},
+		{"telemetry", present.Telemetry, next.Telemetry},
+		{"admin", present.Admin, next.Admin},
+		{"user", present.User, next.User},
+		{"group", present.Group, next.Group},
+		{"connections", present.Connections, next.Connections},
+		{"log.format", present.Log.Format, next.Log.Format},
+	} {
+		if !reflect.DeepEqual(c.before, c.then) {
+			keys = append(keys, c.key)
+		}
+	}
+	return keys
+}
+
+// try has every line fetch once. Only a required one has to succeed.
+func try(ctx context.Context, lines map[string]*line) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, trialTime, fmt.Errorf("no answer within %v", trialTime))
+	defer cancel()
+	var (
+		mu     sync.Mutex // guards errs
+		errs   []error
+		trials sync.WaitGroup
+	)
+	for name, l := range lines {
+		if err := l.source.Check(); err != nil {
+			return fmt.Errorf("upstream %q: %w", name, err)
+		}
+		trials.Go(func() {
+			if err := l.loop.Trial(ctx); err != nil && l.config.Required {
+				mu.Lock()
+				defer mu.Unlock()
+				errs = append(errs, err)
+			}
+		})
+	}
+	trials.Wait()
+	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	return errors.Join(errs...)
+}
+
+// swap makes next the running configuration. What a line that goes had in stock
+// stays until its successor puts something in its place, and leaves if none does.
+func (a *agent) swap(life context.Context, next *config.Config, fronts map[string]*front, added map[string]*line) {
+	a.mu.Lock()
+	var gone []*line
+	for name, l := range a.lines {
+		_, kept := next.Upstreams[name]
+		if kept && added[name] == nil {
+			l.loop.ListSoon()
+			continue
+		}
+		gone = append(gone, l)
+		delete(a.lines, name)
+		if !kept {
+			a.telemetry.Forget(name)
+		}
+	}
+	maps.Copy(a.lines, added)
+	a.config = next
+	a.mu.Unlock()
+
+	for _, l := range gone {
+		l.stop()
+	}
+	var held []credential.Key
+	for _, l := range gone {
+		<-l.ended
+		held = append(held, l.loop.Stop()...)
+	}
+	for _, l := range added {
+		l.start(life)
+	}
+	for _, key := range held {
+		if a.claims.Holder(key) == "" {
+			a.store.Remove(key)
+		}
+	}
+	a.warn(a.gate.Set(life, grants(next)))
+	a.fronts.Store(&fronts)
+	if err := setLevel(next.Log.Level); err != nil {
+		a.log.Error().Err(err).Msg("log level not changed")
+	}
+	a.progress()
+}

@@ -1,0 +1,264 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+
+	"github.com/purser-agent/purser/pkg/caller"
+	"github.com/purser-agent/purser/pkg/config"
+	"github.com/purser-agent/purser/pkg/server"
+	"github.com/purser-agent/purser/pkg/status"
+)
+
+func serveCommand() *cobra.Command {
+	var paths []string
+	c := &cobra.Command{
+		Use:   "serve",
+		Short: "Run in the foreground (systemd's way)",
+		Long: `Run in the foreground until SIGTERM or SIGINT. SIGHUP reloads the configuration.
+
+Started as root, Purser binds its addresses, becomes the configured user and gives
+up root for good before it reads from any network.`,
+		RunE: func(*cobra.Command, []string) error { return serve(paths) },
+	}
+	configFlag(c, &paths)
+	return c
+}
+
+func configFlag(c *cobra.Command, paths *[]string) {
+	c.Flags().StringArrayVarP(paths, "config", "c", nil,
+		"configuration file or folder; may be repeated, later ones win (default /etc/purser/purser.yaml, then /etc/purser/conf.d/)")
+	_ = c.MarkFlagFilename("config", "yaml", "yml")
+}
+
+// loadConfig loads the configuration; what is wrong with it is an error of usage.
+func loadConfig(paths []string) (*config.Config, error) {
+	c, err := config.Load(configOptions(paths, os.Environ()))
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return c, placeSocket(c)
+}
+
+// serve is the daemon, in the order in which it comes to life.
+func serve(paths []string) error {
+	c, err := loadConfig(paths)
+	if err != nil {
+		return err
+	}
+	log, err := newLog(c.Log.Level, c.Log.Format, underSystemd())
+	if err != nil {
+		return usageError{err}
+	}
+	log.Info().Str("version", version).Strs("files", c.Files).Msg("starting")
+	for _, notice := range c.Notices {
+		log.Warn().Msg(notice)
+	}
+
+	life, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	bound, err := bind(life, c, log)
+	if err != nil {
+		return err
+	}
+	defer bound.close()
+	if err := giveUpRoot(bound.account, log); err != nil {
+		return err
+	}
+	resolver, err := newResolver(c, log)
+	if err != nil {
+		return err
+	}
+	a, err := newAgent(c, log, bound.keys, bound.listeners, resolver)
+	if err != nil {
+		return err
+	}
+	return a.run(life, bound, func() (*config.Config, error) { return loadConfig(paths) })
+}
+
+// bound is everything that may need root to open.
+type bound struct {
+	account   account
+	keys      *localKeys
+	listeners []*server.Listener
+	telemetry net.Listener // nil if telemetry is off
+	admin     net.Listener
+}
+
+func bind(ctx context.Context, c *config.Config, log zerolog.Logger) (b *bound, err error) {
+	b = &bound{}
+	defer func() {
+		if err != nil {
+			b.close()
+		}
+	}()
+	if b.account, err = serviceAccount(ctx, c, log); err != nil {
+		return b, usageError{err}
+	}
+	if b.listeners, err = server.Listen(ctx, specs(c), inherited()); err != nil {
+		return b, err
+	}
+	if c.Telemetry.Listen.IsValid() {
+		if b.telemetry, err = net.Listen("tcp", c.Telemetry.Listen.String()); err != nil {
+			return b, fmt.Errorf("telemetry.listen: %w", err)
+		}
+	}
+	if b.admin, err = status.Listen(c.Admin.Socket); err != nil {
+		return b, err
+	}
+	if err = ownFolder(runtimeFolder(c), b.account); err != nil {
+		return b, err
+	}
+	b.keys, err = loadKeys(runtimeFolder(c), b.account.uid, b.account.gid)
+	return b, err
+}
+
+func (b *bound) close() {
+	for _, l := range b.listeners {
+		_ = l.Close()
+	}
+	for _, l := range []net.Listener{b.telemetry, b.admin} {
+		if l != nil {
+			_ = l.Close()
+		}
+	}
+}
+
+// specs are the sockets of the configured listeners.
+func specs(c *config.Config) (specs []server.Spec) {
+	for name, l := range c.Listen {
+		spec := server.Spec{Name: name, Address: l.Address, HopLimit: l.HopLimit, From: l.From}
+		for _, d := range dialects {
+			if slices.Contains(l.Dialects, d.name) {
+				spec.Destinations = append(spec.Destinations, d.destinations...)
+			}
+		}
+		specs = append(specs, spec)
+	}
+	return specs
+}
+
+// newResolver finds callers, and shows that it can before anybody depends on it.
+func newResolver(c *config.Config, log zerolog.Logger) (*caller.Resolver, error) {
+	resolver, err := caller.New()
+	if err != nil {
+		return nil, err
+	}
+	err = resolver.SelfTest()
+	if err == nil {
+		return resolver, nil
+	}
+	for name, grant := range c.Grants {
+		if len(grant.Unit) > 0 || name != config.Everyone && !errors.Is(err, caller.ErrNoUnits) {
+			return nil, fmt.Errorf("grant %q depends on who is asking, which cannot be found out: %w", name, err)
+		}
+	}
+	log.Warn().Err(err).Msg("callers cannot be identified as they should")
+	return resolver, nil
+}
+
+// stopTime is how long answers under way may take at a stop.
+const stopTime = 5 * time.Second
+
+// run serves until life ends. load loads the configuration for a reload.
+func (a *agent) run(life context.Context, b *bound, load func() (*config.Config, error)) error {
+	ctx, cancel := context.WithCancelCause(life)
+	defer cancel(nil)
+	failed := func(err error) {
+		if err != nil {
+			cancel(err)
+		}
+	}
+	start := a.config // from here on a reload may replace it
+	a.warn(a.gate.Set(ctx, grants(start)))
+	notifier := a.notifier()
+	reload := func(within context.Context) error {
+		return notifier.Reload(func() error { return a.reloadFrom(within, ctx, load) })
+	}
+
+	admin := a.adminServer(start.Admin.Group, reload)
+
+	var parts sync.WaitGroup
+	parts.Go(func() { failed(a.server.Serve(b.listeners...)) })
+	if b.telemetry != nil {
+		parts.Go(func() { failed(a.telemetry.Serve(ctx, b.telemetry)) })
+	}
+	parts.Go(func() { failed(admin.Serve(ctx, b.admin)) })
+	for _, l := range a.lines {
+		l.start(ctx)
+	}
+	a.progress()
+	parts.Go(func() { a.ready.Run(ctx) })
+	parts.Go(func() { a.watchAccounts(ctx) })
+	parts.Go(func() { notifier.Run(ctx) })
+	parts.Go(func() { reloadOnHangup(ctx, reload) })
+	parts.Go(func() { failed(a.awaitReady(ctx, start.Ready.Timeout)) })
+
+	<-ctx.Done()
+	why := context.Cause(ctx)
+	a.log.Info().Str("cause", why.Error()).Msg("stopping")
+	grace, done := context.WithTimeout(context.Background(), stopTime)
+	defer done()
+	if err := a.server.Shutdown(grace); err != nil {
+		a.log.Warn().Err(err).Msg("some answers were cut off")
+	}
+	parts.Wait()
+	for _, l := range a.running() {
+		<-l.ended
+	}
+	a.log.Info().Msg("stopped")
+	if life.Err() != nil { // a signal is no error
+		return nil
+	}
+	return why
+}
+
+// awaitReady tells when the agent is ready, and ends the start when ready.timeout
+// passes first.
+func (a *agent) awaitReady(ctx context.Context, timeout time.Duration) error {
+	if timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, timeout)
+		defer cancel()
+	}
+	select {
+	case <-a.ready.Reached():
+		a.log.Info().Stringer("after", time.Since(a.started).Round(time.Millisecond)).Msg("ready: all that is required is in stock")
+	case <-ctx.Done():
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return fmt.Errorf("not ready within %v (ready.timeout), still missing: %s", timeout, strings.Join(a.missing(), ", "))
+		}
+	}
+	return nil
+}
+
+// reloadOnHangup reloads at each SIGHUP. The outcome is logged and shown by status.
+func reloadOnHangup(ctx context.Context, reload func(context.Context) error) {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hangups:
+			_ = reload(ctx)
+		}
+	}
+}
+
+func (a *agent) notifier() *status.Notifier {
+	return &status.Notifier{Ready: a.ready.Reached(), Status: a.statusLine, Alive: a.alive, Log: a.log}
+}
