@@ -27,36 +27,6 @@ type Accounts struct {
 	wait   time.Duration // for one answer; getentWait if zero
 }
 
-// A User is an account as a process needs it.
-type User struct {
-	Name string
-	UID  uint32
-	GID  uint32 // the primary group
-	// Groups are the further groups in which /etc/group lists the user, sorted.
-	Groups []uint32
-}
-
-// User returns the user of a name or uid.
-func (a Accounts) User(ctx context.Context, name string) (User, error) {
-	entry, err := a.passwdEntry(ctx, name)
-	if err != nil {
-		return User{}, err
-	}
-	groups, err := a.groups()
-	if err != nil {
-		return User{}, err
-	}
-	user := User{Name: entry.name, UID: entry.uid, GID: entry.gid}
-	for _, g := range groups {
-		if g.gid != entry.gid && slices.Contains(g.members, entry.name) {
-			user.Groups = append(user.Groups, g.gid)
-		}
-	}
-	slices.Sort(user.Groups)
-	user.Groups = slices.Compact(user.Groups)
-	return user, nil
-}
-
 // UID returns the uid of a user. A number is one whether or not it has an account.
 func (a Accounts) UID(ctx context.Context, name string) (uint32, error) {
 	if uid, ok := parseID(name); ok {
@@ -79,6 +49,30 @@ func (a Accounts) GID(ctx context.Context, name string) (uint32, error) {
 	}
 	entry, err := a.groupEntry(ctx, name)
 	return entry.gid, err
+}
+
+// Groups returns the gids of the groups in which /etc/group lists a user, sorted. A
+// number without an account is in none.
+func (a Accounts) Groups(ctx context.Context, user string) ([]uint32, error) {
+	entry, err := a.passwdEntry(ctx, user)
+	if _, isID := parseID(user); isID && errors.Is(err, ErrUnknownAccount) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	groups, err := a.groups()
+	if err != nil {
+		return nil, err
+	}
+	var gids []uint32
+	for _, g := range groups {
+		if slices.Contains(g.members, entry.name) {
+			gids = append(gids, g.gid)
+		}
+	}
+	slices.Sort(gids)
+	return slices.Compact(gids), nil
 }
 
 // Members returns the uids of a group's members, sorted: the users that the group

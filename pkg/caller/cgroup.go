@@ -93,15 +93,14 @@ func cgroupOf(pid string) (string, error) {
 	return "", fmt.Errorf("%s: %w", name, errNoCgroups)
 }
 
-// unit returns the unit of the cgroup at a path below the mount, and whether all
-// that lies deeper belongs to the same. Outside of what this host's systemd manages
-// there are no units.
-func (h hierarchy) unit(below string) (unit string, settled bool) {
-	full := h.root + below
-	if rest, inside := strings.CutPrefix(full+"/", h.init+"/"); inside {
+// unit returns the unit of the cgroup at a path from the root of our cgroup
+// namespace, and whether all that lies deeper belongs to the same. Outside of what
+// this host's systemd manages there are no units.
+func (h hierarchy) unit(cgroup string) (unit string, settled bool) {
+	if rest, inside := strings.CutPrefix(cgroup+"/", h.init+"/"); inside {
 		return unitOf(rest)
 	}
-	return "", !strings.HasPrefix(h.init, full+"/")
+	return "", !strings.HasPrefix(h.init, cgroup+"/")
 }
 
 // id returns the id of the cgroup at a path from the root of our cgroup namespace.
@@ -146,7 +145,7 @@ func (h hierarchy) count() (census, error) {
 		return census{}, err
 	}
 	top := cgroup{id: id, room: new(maxCgroups)}
-	top.unit, top.settled = h.unit("")
+	top.unit, top.settled = h.unit(h.root)
 	c := census{units: map[uint64]string{id: top.unit}, whole: true}
 	for queue := []cgroup{top}; len(queue) > 0; queue = queue[1:] {
 		if queue[0].leaf {
@@ -217,7 +216,7 @@ func (h hierarchy) child(parent cgroup, entry fs.DirEntry) (cgroup, bool) {
 	child.id = stat.Ino
 	child.leaf = stat.Nlink == 2 // its own name and its own dot, no dot-dot of another
 	if !parent.settled {
-		if child.unit, child.settled = h.unit(child.below); child.settled {
+		if child.unit, child.settled = h.unit(h.root + child.below); child.settled {
 			child.room = new(maxCgroupsPerUnit)
 		}
 	}

@@ -57,7 +57,7 @@ func TestUnitsLieBelowTheCgroupOfSystemd(t *testing.T) {
 		{"above the namespace", namespace, "/system.slice/nginx.service", "nginx.service", true},
 		{"bound below", bound, "/system.slice/nginx.service", "nginx.service", true},
 	} {
-		if unit, settled := c.hierarchy.unit(c.below); unit != c.want || settled != c.settled {
+		if unit, settled := c.hierarchy.unit(c.hierarchy.root + c.below); unit != c.want || settled != c.settled {
 			t.Errorf("%s: unit = %q, %t; want %q, %t", c.name, unit, settled, c.want, c.settled)
 		}
 	}

@@ -199,6 +199,9 @@ func TestUnitsAreIdentifiedThroughTheRedirect(t *testing.T) {
 			if got := resolve(t, r, accept(t, listener)).Identity; got != want {
 				t.Errorf("identity %+v, want %+v", got, want)
 			}
+			if got := r.Process(alice, int32(client.command.Process.Pid)); got != want {
+				t.Errorf("identity by pid %+v, want %+v", got, want)
+			}
 		})
 	}
 }

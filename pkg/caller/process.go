@@ -1,9 +1,6 @@
 package caller
 
-import (
-	"strconv"
-	"strings"
-)
+import "strconv"
 
 // Process identifies a local process whose uid the kernel vouches for (SO_PEERCRED
 // of a Unix socket). The unit is that of whatever has the pid now, so it is for
@@ -13,8 +10,11 @@ func (r *Resolver) Process(uid uint32, pid int32) Identity {
 		return Identity{}
 	}
 	identity := Identity{UID: uid, Known: true}
-	if cgroup, err := cgroupOf(strconv.Itoa(int(pid))); err == nil && r.units != nil {
-		identity.Unit, _ = r.cgroups.unit(strings.TrimPrefix(cgroup, r.cgroups.root))
+	if r.units == nil {
+		return identity
+	}
+	if cgroup, err := cgroupOf(strconv.Itoa(int(pid))); err == nil {
+		identity.Unit, _ = r.cgroups.unit(cgroup)
 	}
 	return identity
 }

@@ -209,8 +209,20 @@ func TestOverflowUserIsUnknown(t *testing.T) {
 	if got := resolve(t, r, server); got.Identity.Known || got.Identity.Unit != "" || !got.Local {
 		t.Errorf("origin %+v", got)
 	}
+	if got := r.Process(uint32(os.Geteuid()), int32(os.Getpid())); got != (Identity{}) {
+		t.Errorf("by pid: %s", got)
+	}
 	if err := r.SelfTest(); err == nil || errors.Is(err, ErrNoUnits) {
 		t.Errorf("self-test: %v", err)
+	}
+}
+
+func TestProcessThatHasEndedHasNoUnit(t *testing.T) {
+	r := newResolver(t)
+	for _, pid := range []int32{-1, 0, 1<<31 - 1} {
+		if got := r.Process(1000, pid); got != user(1000) {
+			t.Errorf("pid %d: %+v", pid, got)
+		}
 	}
 }
 
