@@ -2,10 +2,10 @@ package e2e
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -36,8 +36,7 @@ func newStand(t *testing.T, inside *harness.Namespace, flags ...string) *stand {
 	return s
 }
 
-// credentialRequests are the requests to the agent that led to credentials, from the
-// n-th on, each "METHOD PATH".
+// requests are those to the agent, from the n-th on, each "METHOD PATH".
 func (s *stand) requests(from int) []string {
 	var requests []string
 	for _, access := range s.agent.Accesses()[from:] {
@@ -58,6 +57,18 @@ func (s *stand) expect(t *testing.T, from int, want []string) {
 	})
 	if got := s.requests(from); err != nil || !slices.Equal(got, want) {
 		t.Errorf("the agent was asked %q, want %q", got, want)
+	}
+}
+
+// expectOneConnection fails if the requests from the n-th on came over several.
+func (s *stand) expectOneConnection(t *testing.T, from int) {
+	t.Helper()
+	connections := map[string]bool{}
+	for _, access := range s.agent.Accesses()[from:] {
+		connections[access.Peer] = true
+	}
+	if len(connections) != 1 {
+		t.Errorf("the client needed %d connections", len(connections))
 	}
 }
 
@@ -107,27 +118,26 @@ var ways = []way{
 		env: func(*testing.T, *stand, program) []string { return nil }},
 }
 
-// eachClient runs a test with every client in every way. The clients of one way share
-// an agent; alone says that they must take turns there.
-func eachClient(t *testing.T, alone bool, flags []string, test func(t *testing.T, s *stand, w way, p program)) {
+// each runs a test with every client in every way, but for those that do not fit. The
+// clients of one way share an agent; alone says that they must take turns there.
+type each struct {
+	flags []string // for the mock
+	alone bool
+	fits  func(w way, p program) bool
+}
+
+func (e each) run(t *testing.T, test func(t *testing.T, s *stand, w way, p program)) {
 	for _, w := range ways {
+		fitting := slices.DeleteFunc(programs(t), func(p program) bool { return e.fits != nil && !e.fits(w, p) })
+		if len(fitting) == 0 {
+			continue
+		}
 		t.Run(w.name, func(t *testing.T) {
 			t.Parallel()
-			var inside *harness.Namespace
-			if w.redirected {
-				inside = namespace(t)
-			}
-			s := newStand(t, inside, flags...)
-			if w.redirected {
-				_, port, _ := strings.Cut(s.agent.Address, ":")
-				var number int
-				_, err := fmt.Sscan(port, &number)
-				must(t, err)
-				must(t, inside.Redirect(number))
-			}
-			for _, p := range programs(t) {
+			s := w.stand(t, e.flags)
+			for _, p := range fitting {
 				t.Run(p.name, func(t *testing.T) {
-					if !alone {
+					if !e.alone {
 						t.Parallel()
 					}
 					test(t, s, w, p)
@@ -137,11 +147,23 @@ func eachClient(t *testing.T, alone bool, flags []string, test func(t *testing.T
 	}
 }
 
+func (w way) stand(t *testing.T, flags []string) *stand {
+	t.Helper()
+	if !w.redirected {
+		return newStand(t, nil, flags...)
+	}
+	s := newStand(t, namespace(t), flags...)
+	agent, err := netip.ParseAddrPort(s.agent.Address)
+	must(t, err)
+	must(t, s.inside.Redirect(int(agent.Port())))
+	return s
+}
+
 // TestClientsFindCredentialsAndAskNoMoreOftenThanOnEC2 makes several signed calls per
 // client. Keys of an hour are fetched once, with the requests and in the order of the
 // SDK's own tests.
 func TestClientsFindCredentialsAndAskNoMoreOftenThanOnEC2(t *testing.T) {
-	eachClient(t, true, nil, func(t *testing.T, s *stand, w way, p program) {
+	each{alone: true}.run(t, func(t *testing.T, s *stand, w way, p program) {
 		before := len(s.agent.Accesses())
 		client := p.start(t, s.inside, s.api, w.env(t, s, p)...)
 		calls := 20
@@ -156,6 +178,7 @@ func TestClientsFindCredentialsAndAskNoMoreOftenThanOnEC2(t *testing.T) {
 		}
 		if w.asks != nil {
 			s.expect(t, before, w.asks)
+			s.expectOneConnection(t, before)
 			return
 		}
 		served := 0
@@ -171,10 +194,8 @@ func TestClientsFindCredentialsAndAskNoMoreOftenThanOnEC2(t *testing.T) {
 }
 
 func TestClientsFindTheRegion(t *testing.T) {
-	eachClient(t, false, nil, func(t *testing.T, s *stand, w way, p program) {
-		if !w.metadata {
-			return // no client looks there for a region
-		}
+	onMetadata := func(w way, _ program) bool { return w.metadata } // elsewhere no client looks for it
+	each{fits: onMetadata}.run(t, func(t *testing.T, s *stand, w way, p program) {
 		client := p.start(t, s.inside, s.api, w.env(t, s, p)...)
 		if got := client.tell("region"); got != "eu-central-1" {
 			t.Errorf("the region is %q", got)
@@ -185,7 +206,7 @@ func TestClientsFindTheRegion(t *testing.T) {
 // TestClientsSurviveARotation: keys that were handed out stay good, and whoever asks
 // after the rotation gets the new ones.
 func TestClientsSurviveARotation(t *testing.T) {
-	eachClient(t, false, nil, func(t *testing.T, s *stand, w way, p program) {
+	each{}.run(t, func(t *testing.T, s *stand, w way, p program) {
 		client := p.start(t, s.inside, s.api, w.env(t, s, p)...)
 		old := client.call("call")
 		rotate(t, s)
@@ -214,10 +235,8 @@ func rotate(t *testing.T, s *stand) {
 // botocore is missing by its own nature: it goes on with keys from the metadata
 // service that have less than ten minutes left.
 func TestClientsFollowShortKeys(t *testing.T) {
-	eachClient(t, false, []string{"--lifetime", "6s"}, func(t *testing.T, s *stand, w way, p program) {
-		if p.once || p.name == "boto3" && w.metadata {
-			return
-		}
+	follows := func(w way, p program) bool { return !p.once && (p.name != "boto3" || !w.metadata) }
+	each{flags: []string{"--lifetime", "6s"}, fits: follows}.run(t, func(t *testing.T, s *stand, w way, p program) {
 		client := p.start(t, s.inside, s.api, w.env(t, s, p)...)
 		seen := map[string]bool{}
 		for end := time.Now().Add(9 * time.Second); time.Now().Before(end); time.Sleep(300 * time.Millisecond) {
@@ -235,10 +254,8 @@ func TestClientsAskAgainBeforeTheirKeysEnd(t *testing.T) {
 	libraries, err := filepath.Glob("/usr/lib/*/faketime/libfaketime.so.1")
 	must(t, err)
 	needs(t, "faketime", len(libraries) == 1)
-	eachClient(t, false, nil, func(t *testing.T, s *stand, w way, p program) {
-		if p.name != "boto3" && p.name != "js" {
-			return
-		}
+	usesLibrary := func(_ way, p program) bool { return p.name == "boto3" || p.name == "js" }
+	each{fits: usesLibrary}.run(t, func(t *testing.T, s *stand, w way, p program) {
 		clock := filepath.Join(t.TempDir(), "clock")
 		must(t, os.WriteFile(clock, []byte("+0"), 0o644))
 		env := append(w.env(t, s, p), "LD_PRELOAD="+libraries[0], "FAKETIME_TIMESTAMP_FILE="+clock,

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -155,30 +156,49 @@ func reachable(address string) error {
 	return fmt.Errorf("nothing listens on %s", address)
 }
 
-// call makes one request and returns its body.
+// An answer is a response that has arrived.
+type answer struct {
+	Header http.Header
+	Body   string
+}
+
+// call makes one request and returns the body of its answer.
 func call(method, url string, header http.Header, body io.Reader) (string, error) {
+	a, err := exchange(method, url, header, body)
+	return a.Body, err
+}
+
+// exchange makes one request, which must succeed.
+func exchange(method, url string, header http.Header, body io.Reader) (answer, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, method, url, body)
 	if err != nil {
-		return "", err
+		return answer{}, err
 	}
 	r.Header = header
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	answer, err := client.Do(r)
+	client := &http.Client{Transport: &http.Transport{}}
+	defer client.CloseIdleConnections()
+	got, err := client.Do(r)
 	if err != nil {
-		return "", err
+		return answer{}, err
 	}
-	defer answer.Body.Close()
-	text, err := io.ReadAll(answer.Body)
-	if err == nil && answer.StatusCode/100 != 2 {
-		err = fmt.Errorf("%s %s: %s %s", method, url, answer.Status, text)
+	defer got.Body.Close()
+	text, err := io.ReadAll(got.Body)
+	if err == nil && got.StatusCode/100 != 2 {
+		err = fmt.Errorf("%s %s: %s %s", method, url, got.Status, text)
 	}
-	return string(text), err
+	return answer{got.Header, string(text)}, err
 }
 
-// launchBare starts the server of comparison, which prints its address.
-func launchBare(root, work, path, body string) (*daemon, string, error) {
+// launchBare starts the server of comparison, which gives a fixed answer at a path
+// and prints its address.
+func launchBare(root, work, path string, fixed answer) (*daemon, string, error) {
+	fixed.Header.Del("Date") // net/http adds it anew
+	given, err := json.Marshal(fixed)
+	if err != nil {
+		return nil, "", err
+	}
 	binary := filepath.Join(work, "bare")
 	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", binary, "./bench/bare")
 	build.Dir = filepath.Join(root, "pkg/e2e")
@@ -187,7 +207,7 @@ func launchBare(root, work, path, body string) (*daemon, string, error) {
 	if err := build.Run(); err != nil {
 		return nil, "", err
 	}
-	cmd := exec.Command(binary, path, body)
+	cmd := exec.Command(binary, path, string(given))
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return nil, "", err

@@ -1,5 +1,5 @@
 // Command bench measures the built binaries on this machine and prints the table of
-// the README. Serving is compared, round by round in turn, with a bare net/http
+// the README, or the parts of it that its arguments name. Serving is compared, round by round in turn, with a bare net/http
 // server that writes the same bytes, so that the ratios mean something on any
 // machine. It leaves judging to the reader: nothing here passes or fails.
 package main
@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
+	"slices"
 	"text/tabwriter"
 )
 
@@ -39,13 +39,16 @@ func run() error {
 		measure func(root, work string) ([]row, error)
 	}{
 		{"serving", serving},
-		{"reading store and policy", reading},
+		{"reading", reading},
 		{"memory", memory},
 		{"start", start},
 		{"size", size},
 		{"refreshing", refreshing},
 		{"fleet", fleet},
 	} {
+		if len(os.Args) > 1 && !slices.Contains(os.Args[1:], part.name) {
+			continue
+		}
 		fmt.Fprintln(os.Stderr, "measuring:", part.name)
 		more, err := part.measure(root, work)
 		if err != nil {
@@ -59,9 +62,8 @@ func run() error {
 // print writes a Markdown table.
 func print(rows []row) error {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 1, ' ', tabwriter.Debug)
-	lines := append([]row{{"what", "bar", "measured"}, {"---", "---", "---"}}, rows...)
-	for _, r := range lines {
-		fmt.Fprintf(w, "\t%s\t%s\t%s\t\n", " "+strings.TrimSpace(r.what), " "+r.bar, " "+r.measured)
+	for _, r := range append([]row{{"what", "bar", "measured"}, {"---", "---", "---"}}, rows...) {
+		fmt.Fprintf(w, "| %s\t %s\t %s\t\n", r.what, r.bar, r.measured)
 	}
 	return w.Flush()
 }

@@ -35,11 +35,11 @@ func serving(root, work string) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	body, err := call(http.MethodGet, "http://"+s.address+rolePath, http.Header{"X-aws-ec2-metadata-token": {token}}, nil)
+	answer, err := exchange(http.MethodGet, "http://"+s.address+rolePath, http.Header{"X-aws-ec2-metadata-token": {token}}, nil)
 	if err != nil {
 		return nil, err
 	}
-	bare, address, err := launchBare(root, work, rolePath, body)
+	bare, address, err := launchBare(root, work, rolePath, answer)
 	if err != nil {
 		return nil, err
 	}

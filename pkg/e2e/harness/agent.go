@@ -132,7 +132,7 @@ func (a *Agent) Configure(text string) error {
 // Start starts the prepared agent.
 func (a *Agent) Start() error {
 	var err error
-	serve := a.command("serve")
+	serve := a.Command("serve")
 	if a.options.Capabilities != "" {
 		serve.Args = append([]string{"--reuid", strconv.Itoa(serve.UID), "--regid", strconv.Itoa(serve.GID), "--clear-groups",
 			"--inh-caps", a.options.Capabilities, "--ambient-caps", a.options.Capabilities, "--", serve.Path}, serve.Args...)
@@ -170,7 +170,8 @@ func (a *Agent) Ready() bool {
 	return err == nil && status == http.StatusOK
 }
 
-func (a *Agent) command(args ...string) Command {
+// Command is `purser serve`, or one of the operator's commands, for this agent.
+func (a *Agent) Command(args ...string) Command {
 	switch args[0] {
 	case "serve", "check", "config":
 		args = append(args, "--config", a.confd())
@@ -185,7 +186,7 @@ func (a *Agent) command(args ...string) Command {
 
 // Run runs one of the operator's commands against this agent.
 func (a *Agent) Run(args ...string) (Result, error) {
-	r, err := a.command(args...).Run()
+	r, err := a.Command(args...).Run()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.said.WriteString(r.Stdout)

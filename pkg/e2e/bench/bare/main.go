@@ -1,29 +1,41 @@
-// Command bare is what Purser is measured against: net/http's own multiplexer and
-// one Write of fixed bytes with preset headers.
+// Command bare is what Purser is measured against: net/http's own multiplexer, and
+// one Write of a fixed body with preset headers.
 package main
 
 import (
+	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"os"
 )
 
 func main() {
-	path, body := os.Args[1], []byte(os.Args[2])
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+	if err := serve(os.Args[1], []byte(os.Args[2])); err != nil {
 		fmt.Fprintln(os.Stderr, "bare:", err)
 		os.Exit(1)
 	}
+}
+
+func serve(path string, given []byte) error {
+	var answer struct {
+		Header http.Header
+		Body   string
+	}
+	if err := json.Unmarshal(given, &answer); err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
 	fmt.Println(l.Addr())
-	text, length, name := []string{"text/plain"}, []string{fmt.Sprint(len(body))}, []string{"EC2ws"}
+	body := []byte(answer.Body)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) {
-		h := w.Header()
-		h["Content-Type"], h["Content-Length"], h["Server"] = text, length, name
+		maps.Copy(w.Header(), answer.Header)
 		_, _ = w.Write(body)
 	})
-	fmt.Fprintln(os.Stderr, "bare:", http.Serve(l, mux))
-	os.Exit(1)
+	return http.Serve(l, mux)
 }
