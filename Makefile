@@ -59,7 +59,7 @@ install:
 	pkg/e2e/install.sh
 
 e2e: build ## real AWS SDKs, network namespaces and a booted host against the binaries
-	cd pkg/e2e && go test -count=1 -timeout 20m ./...
+	cd pkg/e2e && go test -count=1 -parallel 6 -timeout 20m ./...
 
 demo: build ## a first look: mock and agent on loopback, a credential through curl and an SDK
 	cd pkg/e2e && $(GO) build -trimpath -o ../../bin/purser-demo ./demo

@@ -42,17 +42,17 @@ func expectNoPrivilege(t *testing.T, pid, uid int) {
 		"Uid": four, "Gid": four, "CapInh": none, "CapPrm": none, "CapEff": none, "CapBnd": none, "CapAmb": none, "NoNewPrivs": "1",
 	}
 	for file, got := range threadStatus(t, pid) {
-		wrong := ""
+		var wrong []string
 		for key, value := range want {
 			if got[key] != value {
-				wrong += fmt.Sprintf(" %s is %q, want %q;", key, got[key], value)
+				wrong = append(wrong, fmt.Sprintf("%s is %q, want %q", key, got[key], value))
 			}
 		}
 		if groups := got["Groups"]; groups != "" && groups != fmt.Sprint(uid) {
-			wrong += fmt.Sprintf(" supplementary groups are %q", groups)
+			wrong = append(wrong, fmt.Sprintf("supplementary groups are %q", groups))
 		}
-		if wrong != "" {
-			t.Errorf("%s:%s", file, wrong)
+		if wrong != nil {
+			t.Errorf("%s: %s", file, strings.Join(wrong, "; "))
 			return
 		}
 	}

@@ -8,19 +8,17 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
-	"slices"
 	"sync"
 	"testing"
 )
 
 // A recorder stands between the agent and its upstream. It passes everything on, and
-// remembers which keys were issued and what was asked for.
+// remembers which keys were issued.
 type recorder struct {
 	URL string
 
 	mu     sync.Mutex
 	issued map[string]keys
-	asked  []string // paths, in order
 }
 
 // newRecorder serves on the listener until the test ends.
@@ -36,12 +34,7 @@ func newRecorder(t *testing.T, l net.Listener, upstream string) *recorder {
 	proxy.Transport = transport
 	proxy.ErrorHandler = func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) } // as the upstream did
 	t.Cleanup(transport.CloseIdleConnections)
-	serve(t, l, http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
-		r.mu.Lock()
-		r.asked = append(r.asked, request.URL.Path)
-		r.mu.Unlock()
-		proxy.ServeHTTP(w, request)
-	}))
+	serve(t, l, proxy)
 	return r
 }
 
@@ -66,11 +59,4 @@ func (r *recorder) keys(accessKeyID string) (keys, bool) {
 	defer r.mu.Unlock()
 	k, found := r.issued[accessKeyID]
 	return k, found
-}
-
-// requests lists the paths that were asked for, in order.
-func (r *recorder) requests() []string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.Clone(r.asked)
 }

@@ -83,7 +83,10 @@ func newScene(root, work string, roles int) (*scene, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &scene{socket: filepath.Join(work, "purser.sock")}
+	if err := os.Chmod(work, 0o755); err != nil {
+		return nil, err
+	}
+	s := &scene{socket: filepath.Join(work, "run", "purser.sock")}
 	if s.upstream, err = freeAddress(); err != nil {
 		return nil, err
 	}
@@ -124,7 +127,7 @@ func launchReady(cmd *exec.Cmd, work string) (*daemon, time.Duration, error) {
 	if err := os.Chmod(path, 0o666); err != nil {
 		return nil, 0, err
 	}
-	cmd.Env = []string{"NOTIFY_SOCKET=" + path, "PATH=" + os.Getenv("PATH")}
+	cmd.Env = []string{"GOGC=" + os.Getenv("XGOGC"), "NOTIFY_SOCKET=" + path, "PATH=" + os.Getenv("PATH")}
 	var logged bytes.Buffer
 	cmd.Stderr = &logged
 	begin := time.Now()

@@ -32,6 +32,9 @@ func run() error {
 		return err
 	}
 	defer os.RemoveAll(work)
+	if err := os.Chmod(work, 0o755); err != nil { // Purser is another user than root's
+		return err
+	}
 
 	var rows []row
 	for _, part := range []struct {
