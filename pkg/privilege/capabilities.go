@@ -9,11 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// emptyCapabilities empties the effective, permitted and inheritable sets of all
-// threads (capset(2)).
-func emptyCapabilities() error {
+// setCapabilities sets the effective, permitted and inheritable sets of all threads
+// (capset(2)).
+func setCapabilities(sets *[2]unix.CapUserData) error {
 	header := &unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var none [2]unix.CapUserData
 	return threadsError(syscall.AllThreadsSyscall(unix.SYS_CAPSET,
-		uintptr(unsafe.Pointer(header)), uintptr(unsafe.Pointer(&none[0])), 0))
+		uintptr(unsafe.Pointer(header)), uintptr(unsafe.Pointer(&sets[0])), 0))
 }

@@ -62,10 +62,10 @@ func Drop(to IDs) (Report, error) {
 			return Report{}, err
 		}
 	}
-	liftMemoryLimit()
 	want := before.unprivileged()
 	report := Report{Dropped: before.privileged(), NoNewPrivileges: true}
 	if report.Dropped {
+		liftMemoryLimit()
 		if before.isRoot() {
 			want.become(to)
 		}
@@ -118,7 +118,7 @@ func giveUp(before state, to IDs) error {
 	if err := onAllThreads(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL); err != nil {
 		return fmt.Errorf("empty the ambient set: %w", err)
 	}
-	if err := emptyCapabilities(); err != nil {
+	if err := setCapabilities(new([2]unix.CapUserData)); err != nil {
 		return fmt.Errorf("empty the capability sets: %w", err)
 	}
 	return nil
