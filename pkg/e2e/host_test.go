@@ -122,8 +122,17 @@ func TestUnitIsReadyWhenWarmAndReloadsSafely(t *testing.T) {
 	h.must("purser", "refresh") // rather than wait for the next attempt
 	h.awaitShow("ActiveState", "active", 10*time.Second)
 	t.Logf("the status: %s", h.show("StatusText"))
-	if user := h.must("stat", "-c", "%U", "/proc/"+h.show("MainPID")); strings.TrimSpace(user) != "purser" {
-		t.Errorf("Purser runs as %s", user)
+	process := h.must("cat", "/proc/"+h.show("MainPID")+"/status")
+	uid := strings.TrimSpace(h.must("id", "-u", "purser"))
+	for _, want := range []string{"Uid:\t" + uid + "\t" + uid, "CapPrm:\t0000000000000000\n", "CapBnd:\t0000000000000000\n", "NoNewPrivs:\t1\n"} {
+		if !strings.Contains(process, want) {
+			t.Errorf("no %q in /proc/PID/status:\n%s", want, process)
+		}
+	}
+	if limit := h.must("grep", "locked", "/proc/"+h.show("MainPID")+"/limits"); !strings.Contains(limit, "unlimited") {
+		t.Log("here systemd may not lift the limit for locked memory, so nothing is locked")
+	} else if strings.Contains(process, "VmLck:\t       0 kB") {
+		t.Error("under its unit Purser locks no memory")
 	}
 
 	h.must("systemctl", "reload", "purser")

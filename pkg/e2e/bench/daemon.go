@@ -127,7 +127,7 @@ func launchReady(cmd *exec.Cmd, work string) (*daemon, time.Duration, error) {
 	if err := os.Chmod(path, 0o666); err != nil {
 		return nil, 0, err
 	}
-	cmd.Env = []string{"GOGC=" + os.Getenv("XGOGC"), "NOTIFY_SOCKET=" + path, "PATH=" + os.Getenv("PATH")}
+	cmd.Env = []string{"NOTIFY_SOCKET=" + path, "PATH=" + os.Getenv("PATH")}
 	var logged bytes.Buffer
 	cmd.Stderr = &logged
 	begin := time.Now()

@@ -97,7 +97,8 @@ func (h *Host) Boot() error {
 	script := `for f in ` + strings.Join(procs, " ") + `; do echo $$ >"$f"; done; exec "$@"`
 	h.Process, err = Command{Path: "/bin/sh", Args: []string{"-c", script, "sh",
 		"/usr/bin/systemd-nspawn", "--quiet", "--boot", "--directory", h.Root, "--machine", name,
-		"--private-network", "--register=no", "--keep-unit", "--console=pipe", "systemd.show_status=0"}}.Start()
+		"--private-network", "--register=no", "--keep-unit", "--console=pipe",
+		"systemd.show_status=0"}}.Start()
 	if err != nil {
 		return err
 	}
