@@ -10,6 +10,7 @@ SCRIPTS := .ci/run $(wildcard pkg/e2e/*.sh)
 UNITS   := $(wildcard systemd/*.service systemd/*.socket systemd/*.target)
 
 .DEFAULT_GOAL := build
+.NOTPARALLEL:
 .PHONY: build check format vet fix staticcheck tidy units scripts unit test install e2e demo fuzz bench clean help
 
 build: ## bin/purser and bin/purser-mock

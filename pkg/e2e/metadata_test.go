@@ -105,20 +105,13 @@ func (c caller) curl(t *testing.T, args ...string) (int, string) {
 	r, err := harness.Command{Path: "/usr/bin/curl", UID: c.uid, GID: c.uid, Namespace: c.inside,
 		Args: append([]string{"-sS", "-m", "10", "-w", "\n%{http_code}"}, args...)}.Run()
 	must(t, err)
-	body, code, _ := cutLast(r.Stdout, "\n")
-	status, err := strconv.Atoi(code)
-	must(t, err)
 	if r.Exit != 0 {
 		return 0, r.Stderr
 	}
-	return status, body
-}
-
-func cutLast(s, sep string) (before, after string, found bool) {
-	if i := strings.LastIndex(s, sep); i >= 0 {
-		return s[:i], s[i+len(sep):], true
-	}
-	return s, "", false
+	at := strings.LastIndex(r.Stdout, "\n")
+	status, err := strconv.Atoi(r.Stdout[at+1:])
+	must(t, err)
+	return status, r.Stdout[:at]
 }
 
 // role asks for a session token and the list, each on a connection of its own, and

@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 )
 
@@ -214,22 +213,16 @@ func (a *Agent) Metrics() (map[string]float64, error) {
 	}
 	series := map[string]float64{}
 	for line := range strings.Lines(body) {
-		name, value, found := cutLast(strings.TrimSpace(line), " ")
-		if !found || strings.HasPrefix(line, "#") {
+		line = strings.TrimSpace(line)
+		space := strings.LastIndex(line, " ")
+		if space < 0 || strings.HasPrefix(line, "#") {
 			continue
 		}
-		if series[name], err = strconv.ParseFloat(value, 64); err != nil {
+		if series[line[:space]], err = strconv.ParseFloat(line[space+1:], 64); err != nil {
 			return nil, fmt.Errorf("/metrics, line %q: %w", line, err)
 		}
 	}
 	return series, nil
-}
-
-func cutLast(s, sep string) (before, after string, found bool) {
-	if i := strings.LastIndex(s, sep); i >= 0 {
-		return s[:i], s[i+len(sep):], true
-	}
-	return s, "", false
 }
 
 func (a *Agent) telemetry(path string) (status int, body string, err error) {
@@ -278,10 +271,4 @@ func (a *Agent) Close() error {
 		}
 	}
 	return errors.Join(err, os.RemoveAll(a.Dir))
-}
-
-// Kill ends the agent the hard way.
-func (a *Agent) Kill() {
-	_ = a.Signal(syscall.SIGKILL)
-	<-a.Ended()
 }

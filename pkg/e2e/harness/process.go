@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -200,14 +201,29 @@ func Binary(name string) (string, error) {
 	return path, nil
 }
 
+// The ports that FreePort hands out lie below those that the kernel takes for outgoing
+// connections, so that none of these gets in the way before the port is used.
+const (
+	firstPort = 10_000
+	lastPort  = 32_000
+)
+
+var handedOut sync.Map // of ports, each only once
+
 // FreePort returns a loopback port that nobody listened on a moment ago.
 func FreePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
+	var err error
+	for range 100 {
+		port := firstPort + rand.IntN(lastPort-firstPort)
+		if _, taken := handedOut.LoadOrStore(port, true); taken {
+			continue
+		}
+		var l net.Listener
+		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			return port, l.Close()
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
+	return 0, fmt.Errorf("no free port on loopback: %w", err)
 }
 
 // Await calls check about every 10 ms until it returns nil, and returns its last
