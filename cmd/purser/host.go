@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
@@ -17,13 +18,14 @@ import (
 // that is root's.
 type account struct {
 	uid, gid int
+	groups   []uint32 // further ones that the user database lists it in
 }
 
 // serviceAccount looks up the configured account. Only root can become another one,
 // so a normal user keeps its own and need not have the configured one on the host.
 func serviceAccount(ctx context.Context, c *config.Config, log zerolog.Logger) (account, error) {
 	if os.Geteuid() != 0 {
-		return account{os.Geteuid(), os.Getegid()}, nil
+		return account{uid: os.Geteuid(), gid: os.Getegid()}, nil
 	}
 	var accounts caller.Accounts
 	uid, err := accounts.UID(ctx, c.User)
@@ -39,7 +41,11 @@ func serviceAccount(ctx context.Context, c *config.Config, log zerolog.Logger) (
 	if err != nil {
 		return account{}, fmt.Errorf("group: %w; create the group or set group: to one that exists", err)
 	}
-	return account{int(uid), int(gid)}, nil
+	groups, err := accounts.Groups(ctx, c.User)
+	if err != nil && !errors.Is(err, caller.ErrUnknownAccount) { // a uid without an account is in none
+		return account{}, fmt.Errorf("groups of user %s: %w", c.User, err)
+	}
+	return account{int(uid), int(gid), groups}, nil
 }
 
 // ownFolder gives the runtime folder to the account that serves, so that a later
@@ -54,7 +60,7 @@ func ownFolder(folder string, who account) error {
 // giveUpRoot becomes the account that serves, for good, and keeps its memory to
 // itself.
 func giveUpRoot(who account, log zerolog.Logger) error {
-	given, err := privilege.Drop(privilege.IDs{UID: uint32(who.uid), GID: uint32(who.gid)})
+	given, err := privilege.Drop(privilege.IDs{UID: uint32(who.uid), GID: uint32(who.gid), Groups: who.groups})
 	if err != nil {
 		return fmt.Errorf("giving up privileges: %w", err)
 	}

@@ -203,6 +203,7 @@ func (a *agent) run(life context.Context, b *bound, load func() (*config.Config,
 	parts.Go(func() { a.ready.Run(ctx) })
 	parts.Go(func() { a.watchAccounts(ctx) })
 	parts.Go(func() { notifier.Run(ctx) })
+	parts.Go(func() { tuneGarbage(ctx) })
 	parts.Go(func() { reloadOnHangup(ctx, reload) })
 	parts.Go(func() { failed(a.awaitReady(ctx, start.Ready.Timeout)) })
 
