@@ -62,7 +62,7 @@ func startAgent(t *testing.T, text string) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys, err := loadKeys(folder, os.Getuid(), os.Getgid())
+	keys, err := loadKeys(folder)
 	if err != nil {
 		t.Fatal(err)
 	}

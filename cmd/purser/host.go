@@ -48,15 +48,6 @@ func serviceAccount(ctx context.Context, c *config.Config, log zerolog.Logger) (
 	return account{int(uid), int(gid), groups}, nil
 }
 
-// ownFolder gives the runtime folder to the account that serves, so that a later
-// start as that account can use it.
-func ownFolder(folder string, who account) error {
-	if os.Geteuid() != 0 {
-		return nil
-	}
-	return os.Chown(folder, who.uid, who.gid)
-}
-
 // giveUpRoot becomes the account that serves, for good, and keeps its memory to
 // itself.
 func giveUpRoot(who account, log zerolog.Logger) error {

@@ -4,9 +4,12 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/purser-agent/purser/pkg/config"
 	"github.com/purser-agent/purser/pkg/credential"
@@ -29,16 +32,15 @@ type localKeys struct {
 // runtimeFolder is where the admin socket and the local keys are.
 func runtimeFolder(c *config.Config) string { return filepath.Dir(c.Admin.Socket) }
 
-// loadKeys reads the local keys, or makes them. Files made by root are given to the
-// account that serves later, so that a start without root finds them its own.
-func loadKeys(folder string, uid, gid int) (*localKeys, error) {
-	key, err := keep(filepath.Join(folder, sessionTokensFile), 0o600, uid, gid,
+// loadKeys reads the local keys, or makes them.
+func loadKeys(folder string) (*localKeys, error) {
+	key, err := keep(filepath.Join(folder, sessionTokensFile), 0o600,
 		func(b []byte) bool { return len(b) == imds.TokenKeyBytes }, imds.NewTokenKey)
 	if err != nil {
 		return nil, err
 	}
 	// No line end: SDKs would take it as part of the token and fail.
-	token, err := keep(filepath.Join(folder, authorizationFile), 0o644, uid, gid,
+	token, err := keep(filepath.Join(folder, authorizationFile), 0o644,
 		func(b []byte) bool { return len(b) >= 26 && isText(b) }, func() []byte { return []byte(rand.Text()) })
 	if err != nil {
 		return nil, err
@@ -55,10 +57,12 @@ func isText(b []byte) bool {
 	return true
 }
 
-// keep returns what is in a file of ours, or replaces it if it is of no use.
-func keep(path string, mode fs.FileMode, uid, gid int, useful func([]byte) bool, generate func() []byte) ([]byte, error) {
-	if b, err := readOwn(path, uid); err == nil && useful(b) {
-		return b, os.Chmod(path, mode)
+// keep returns what is in a file of ours, or replaces it if it is of no use. The
+// folder may belong to the account that serves while root starts Purser, so nothing
+// here follows a link or names a file twice.
+func keep(path string, mode fs.FileMode, useful func([]byte) bool, generate func() []byte) ([]byte, error) {
+	if b, err := readOwn(path, mode); err == nil && useful(b) {
+		return b, nil
 	}
 	b := generate()
 	temporary, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
@@ -67,7 +71,7 @@ func keep(path string, mode fs.FileMode, uid, gid int, useful func([]byte) bool,
 	}
 	defer os.Remove(temporary.Name())
 	_, err = temporary.Write(b)
-	err = errors.Join(err, temporary.Chmod(mode), give(temporary, uid, gid), temporary.Close())
+	err = errors.Join(err, temporary.Chmod(mode), temporary.Close())
 	if err == nil {
 		err = os.Rename(temporary.Name(), path)
 	}
@@ -77,25 +81,23 @@ func keep(path string, mode fs.FileMode, uid, gid int, useful func([]byte) bool,
 	return b, nil
 }
 
-// give changes the owner where only root could have made the file.
-func give(f *os.File, uid, gid int) error {
-	if os.Geteuid() != 0 {
-		return nil
-	}
-	return f.Chown(uid, gid)
-}
-
 // maxKeyFile bounds what is read of a file of ours, in bytes.
 const maxKeyFile = 4096
 
-// readOwn reads a file that nobody else can have written. It does not follow links.
-func readOwn(path string, uid int) ([]byte, error) {
-	info, err := os.Lstat(path)
+// readOwn reads a file that nobody else can have written and sets its mode.
+func readOwn(path string, mode fs.FileMode) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() || info.Size() > maxKeyFile || info.Mode().Perm()&0o022 != 0 || !ownedBy(info, uid) {
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() || info.Mode().Perm()&0o022 != 0 || !ownedBy(info, os.Geteuid()) {
 		return nil, fmt.Errorf("%s is not a file of ours", path)
 	}
-	return os.ReadFile(path)
+	b, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
+	return b, errors.Join(err, f.Chmod(mode))
 }

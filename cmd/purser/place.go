@@ -22,21 +22,26 @@ func placeSocket(c *config.Config) error {
 	if _, set := c.Origin("admin", "socket"); set || os.Geteuid() == 0 || unix.Access(filepath.Dir(systemSocket), unix.W_OK) == nil {
 		return nil
 	}
-	folder, err := ownRuntimeFolder()
+	folder, err := makeOwnFolder()
 	if err != nil {
 		return err
 	}
-	c.Admin.Socket = filepath.Join(folder, "purser.sock")
+	c.Admin.Socket = filepath.Join(folder, filepath.Base(systemSocket))
 	return nil
 }
 
-// ownRuntimeFolder is the folder for sockets and keys of a normal user: below
-// $XDG_RUNTIME_DIR, or else one in the temporary folder that nobody else can enter.
-func ownRuntimeFolder() (string, error) {
+// ownFolder is the folder for sockets and keys of a normal user: below
+// $XDG_RUNTIME_DIR, or else one in the temporary folder.
+func ownFolder() string {
 	if base := os.Getenv("XDG_RUNTIME_DIR"); base != "" {
-		return filepath.Join(base, "purser"), nil
+		return filepath.Join(base, "purser")
 	}
-	folder := filepath.Join(os.TempDir(), fmt.Sprintf("purser-%d", os.Getuid()))
+	return filepath.Join(os.TempDir(), fmt.Sprintf("purser-%d", os.Getuid()))
+}
+
+// makeOwnFolder makes it, so that nobody else can enter, or makes sure of that.
+func makeOwnFolder() (string, error) {
+	folder := ownFolder()
 	if err := os.Mkdir(folder, 0o700); err != nil && !os.IsExist(err) {
 		return "", err
 	}
@@ -44,7 +49,7 @@ func ownRuntimeFolder() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if !info.IsDir() || info.Mode().Perm() != 0o700 || !ownedBy(info, os.Getuid()) {
+	if !info.IsDir() || info.Mode().Perm()&0o022 != 0 || !ownedBy(info, os.Getuid()) {
 		return "", fmt.Errorf("%s is not a folder of this user alone; remove it, or set XDG_RUNTIME_DIR", folder)
 	}
 	return folder, nil
@@ -53,16 +58,13 @@ func ownRuntimeFolder() (string, error) {
 // besideSocket is a file of the runtime folder of whichever Purser is there: the
 // user's own, if it runs, or the system's.
 func besideSocket(name string) string {
-	if os.Geteuid() != 0 {
-		if folder, err := ownRuntimeFolder(); err == nil {
-			if path := filepath.Join(folder, name); exists(path) {
-				return path
-			}
-		}
+	if path := filepath.Join(ownFolder(), name); os.Geteuid() != 0 && exists(path) {
+		return path
 	}
 	return filepath.Join(filepath.Dir(systemSocket), name)
 }
 
+// defaultSocket is where an operator's command looks for the daemon.
 func defaultSocket() string { return besideSocket(filepath.Base(systemSocket)) }
 
 func exists(path string) bool {
@@ -70,6 +72,8 @@ func exists(path string) bool {
 	return err == nil
 }
 
+// ownedBy reports whether a file belongs to an account, or to root, who may do
+// everything anyway.
 func ownedBy(info fs.FileInfo, uid int) bool {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	return ok && (int(stat.Uid) == uid || stat.Uid == 0)

@@ -118,10 +118,7 @@ func bind(ctx context.Context, c *config.Config, log zerolog.Logger) (b *bound, 
 	if b.admin, err = status.Listen(c.Admin.Socket); err != nil {
 		return b, err
 	}
-	if err = ownFolder(runtimeFolder(c), b.account); err != nil {
-		return b, err
-	}
-	b.keys, err = loadKeys(runtimeFolder(c), b.account.uid, b.account.gid)
+	b.keys, err = loadKeys(runtimeFolder(c))
 	return b, err
 }
 

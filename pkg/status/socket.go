@@ -42,6 +42,9 @@ func listen(path string) (*net.UnixListener, error) {
 		return nil, err
 	}
 	address := &net.UnixAddr{Name: path, Net: "unix"}
+	// Connecting takes write permission, which the umask would take away. A chmod
+	// afterwards could be led to another file by whoever owns the folder.
+	defer syscall.Umask(syscall.Umask(0o111))
 	l, err := net.ListenUnix("unix", address)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		if err := removeStale(path); err != nil {
@@ -49,15 +52,7 @@ func listen(path string) (*net.UnixListener, error) {
 		}
 		l, err = net.ListenUnix("unix", address)
 	}
-	if err != nil {
-		return nil, err
-	}
-	// Connecting takes write permission, which the umask has probably taken away.
-	if err := os.Chmod(path, 0o666); err != nil {
-		_ = l.Close()
-		return nil, err
-	}
-	return l, nil
+	return l, err
 }
 
 func makeFolder(folder string) error {
