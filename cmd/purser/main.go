@@ -28,13 +28,16 @@ const (
 	exitNotRunning = 3
 )
 
-// A usageError is the fault of the command line or the configuration.
+// A usageError is the fault of the configuration, or of what an argument says.
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
 
-// A reportedError has been told to the user already.
-type reportedError struct{ error }
+// A workError comes from a command at work. Any other error is about the command
+// line, and no command has begun.
+type workError struct{ error }
+
+func (e workError) Unwrap() error { return e.error }
 
 func main() {
 	os.Exit(run(os.Args[1:]))
@@ -43,12 +46,14 @@ func main() {
 func run(args []string) int {
 	root := rootCommand()
 	root.SetArgs(args)
-	err := root.Execute()
+	c, err := root.ExecuteC()
 	if err == nil {
 		return 0
 	}
-	if _, told := errors.AsType[reportedError](err); !told {
-		fmt.Fprintln(os.Stderr, "purser:", strings.TrimSpace(err.Error()))
+	fmt.Fprintln(os.Stderr, "purser:", strings.TrimSpace(err.Error()))
+	if _, atWork := errors.AsType[workError](err); !atWork {
+		fmt.Fprintf(os.Stderr, "See %s --help.\n", c.CommandPath())
+		return exitUsage
 	}
 	if _, ok := errors.AsType[usageError](err); ok {
 		return exitUsage
@@ -70,31 +75,51 @@ Exit codes: 0 good, 1 failed, 2 wrong usage or configuration, 3 not running.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return usageError{fmt.Errorf("%w; see %s --help", err, c.CommandPath())}
-	})
-	root.CompletionOptions.HiddenDefaultCmd = false
 	root.AddCommand(
 		serveCommand(), checkCommand(), configCommand(),
 		statusCommand(), refreshCommand(), waitCommand(), reloadCommand(),
 		credentialProcessCommand(), versionCommand(), manCommand(),
 	)
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {
-		strict(c)
+		prepare(c)
 	}
 	return root
 }
 
-// strict makes a wrong number of arguments an error of usage.
-func strict(c *cobra.Command) {
-	check := c.Args
-	if check == nil {
-		check = cobra.NoArgs
+// prepare makes c and the commands below it strict about their arguments, and marks
+// the errors of their work.
+func prepare(c *cobra.Command) {
+	for _, below := range c.Commands() {
+		prepare(below)
 	}
-	c.Args = func(c *cobra.Command, args []string) error {
-		if err := check(c, args); err != nil {
-			return usageError{fmt.Errorf("%w; see %s --help", err, c.CommandPath())}
+	if c.Args == nil {
+		c.Args = cobra.NoArgs
+	}
+	work := c.RunE
+	switch c.Name() {
+	case "help":
+		c.Args, c.Run, c.RunE = cobra.ArbitraryArgs, nil, help
+		return
+	case "completion": // without a shell
+		work = func(c *cobra.Command, _ []string) error { return c.Help() }
+	}
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if err := work(c, args); err != nil {
+			return workError{err}
 		}
 		return nil
 	}
+}
+
+// help is cobra's own, but for a command that does not exist, which it takes for no
+// error.
+func help(c *cobra.Command, names []string) error {
+	about, _, err := c.Root().Find(names)
+	if err != nil {
+		return err
+	}
+	about.InitDefaultHelpFlag()
+	return about.Help()
 }
