@@ -127,7 +127,11 @@ func checkUpstream(ctx context.Context, name string, u config.Upstream, s source
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "upstream %s: ok, %d credentials in %v\n", name, len(fetched), time.Since(begin).Round(time.Millisecond))
+	noun := "credentials"
+	if len(fetched) == 1 {
+		noun = "credential"
+	}
+	fmt.Fprintf(out, "upstream %s: ok, %d %s in %v\n", name, len(fetched), noun, time.Since(begin).Round(time.Millisecond))
 	for _, line := range describeFetched(fetched) {
 		fmt.Fprintln(out, "  "+line)
 	}

@@ -139,19 +139,26 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-var (
-	timeText = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z`)
-	tookText = regexp.MustCompile(`\d+(\.\d+)?[mµ]?s`)
-)
+// passing are the texts that differ from run to run.
+var passing = []struct {
+	text *regexp.Regexp
+	as   string
+}{
+	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z`), "TIME"},
+	{regexp.MustCompile(`\bin \d+(\.\d+)?[mµ]?s\b`), "in TOOK"},
+	{regexp.MustCompile(`\b[0-9hm]+s ago\b`), "SPAN ago"},
+}
 
-// prints is `prints stdout|stderr FILE`: cmp, but FILE has TIME for each time, and
-// TOOK for each duration below a minute.
+// prints is `prints stdout|stderr FILE`: cmp, but FILE has TIME for each time, TOOK
+// for how long something took and SPAN for how long ago it was.
 func prints(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: prints stdout|stderr FILE")
 	}
-	got := timeText.ReplaceAllString(ts.ReadFile(args[0]), "TIME")
-	got = tookText.ReplaceAllString(got, "TOOK")
+	got := ts.ReadFile(args[0])
+	for _, p := range passing {
+		got = p.text.ReplaceAllString(got, p.as)
+	}
 	if want := ts.ReadFile(args[1]); got != want {
 		ts.Fatalf("%s is\n%s\nwant\n%s", args[0], got, want)
 	}
