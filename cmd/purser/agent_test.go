@@ -181,7 +181,7 @@ func TestPromise8AReloadThatCannotWorkChangesNothing(t *testing.T) {
 		{"an upstream that is down", strings.Replace(good, "dc: {", fmt.Sprintf("new: {kind: ims, url: %q}, dc: {", downURL), 1), `upstream "new"`},
 		{"the same upstream, changed and down", upstream(downURL), `upstream "dc"`},
 		{"a listener", good + "connections: {most: 1000}\n", "connections needs a restart"},
-		{"a user", good + "user: root\n", "user, group needs a restart"},
+		{"a user", good + "user: root\n", "user, group need a restart"},
 		{"two upstreams that declare one name", fmt.Sprintf("upstreams: {a: {kind: ims, url: %q, roles: {x: {}}}, b: {kind: ims, url: %q, roles: {x: {}}}}\n", emptyURL, emptyURL), `both declare the credential "x"`},
 		{"a file that cannot be read", fmt.Sprintf("upstreams: {dc: {kind: ims, url: %q, tls: {ca: /does/not/exist}}}\n", strings.Replace(url, "http:", "https:", 1)), "/does/not/exist"},
 	} {

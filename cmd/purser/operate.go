@@ -115,13 +115,11 @@ is not running yet is waited for as well.`,
 func waitFor(ctx context.Context, client *status.Client, names []string, progress io.Writer) error {
 	var last string
 	tell := func(missing []string) {
-		if line := strings.Join(missing, ", "); line != last {
-			last = line
+		line := strings.Join(missing, ", ")
+		if line != last && isTerminal(os.Stderr) {
 			fmt.Fprintln(progress, "purser: waiting for", line)
 		}
-	}
-	if !isTerminal(os.Stderr) {
-		tell = nil
+		last = line
 	}
 	for {
 		err := client.Wait(ctx, tell, names...)

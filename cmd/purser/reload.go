@@ -53,7 +53,11 @@ func (a *agent) tryReload(ctx, life context.Context, load func() (*config.Config
 	present := a.config
 	a.mu.Unlock()
 	if keys := needRestart(present, next); len(keys) > 0 {
-		return fmt.Errorf("%s needs a restart; nothing was changed", strings.Join(keys, ", "))
+		verb := "needs"
+		if len(keys) > 1 {
+			verb = "need"
+		}
+		return fmt.Errorf("%s %s a restart; nothing was changed", strings.Join(keys, ", "), verb)
 	}
 	sources, err := openSources(next.Upstreams, a.log)
 	if err != nil {
