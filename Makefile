@@ -16,7 +16,7 @@ UNITS   := $(wildcard systemd/*.service systemd/*.socket systemd/*.target)
 build: ## bin/purser and bin/purser-mock
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
 
-check: format vet fix staticcheck tidy units scripts unit ## everything that needs no root and no other program
+check: install format vet fix staticcheck tidy units scripts unit ## what must pass before a commit: style, both modules' build, unit tests
 
 format:
 	@out=$$(gofmt -l cmd pkg); test -z "$$out" || { echo "gofmt these: $$out" >&2; exit 1; }
@@ -51,7 +51,7 @@ else
 	@echo 'no shellcheck here: the scripts are not checked'
 endif
 
-unit: ## unit tests with the race detector
+unit: install ## unit tests with the race detector
 	go test -race ./...
 
 test: install unit e2e ## installs what the tests need, and runs all of them

@@ -42,7 +42,7 @@ func newNetwork(t *testing.T) *network {
 		made <- err
 	}()
 	if err := <-made; err != nil {
-		t.Skipf("needs network namespaces: %v", err)
+		lacks(t, "network namespaces: "+err.Error())
 	}
 	t.Cleanup(func() { n.namespace.Close() })
 	n.run(t, "ip link set lo up")

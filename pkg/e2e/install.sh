@@ -1,6 +1,6 @@
 #!/bin/bash
-# Installs what the end-to-end tests need: the real AWS clients, tools for network
-# namespaces, and a small Debian that systemd-nspawn boots. Running it again is quick.
+# Installs what the tests need: a C compiler for the race detector, the real AWS
+# clients, tools for network namespaces, and a small Debian that systemd-nspawn boots. Running it again is quick.
 #
 # What cannot be had (no root, no registry) is named, and the tests that need it skip;
 # with CI=true that is a failure instead.
@@ -9,7 +9,7 @@ cd "$(dirname "$0")"
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/purser-e2e
 tree=$cache/debian
-packages=(curl python3-boto3 awscli nodejs iproute2 iptables util-linux faketime
+packages=(gcc libc6-dev curl python3-boto3 awscli nodejs iproute2 iptables util-linux faketime
 	systemd-container debootstrap shellcheck)
 # Changing this list makes a new tree.
 inside=systemd,systemd-sysv,dbus,iproute2,iptables,curl
