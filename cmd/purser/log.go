@@ -1,31 +1,36 @@
 package main
 
 import (
+	"bytes"
+	"fmt"
 	"io"
 	stdlog "log"
 	"os"
-	"strconv"
 	"time"
 
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 )
 
-// newLog returns the logger of the daemon, which writes to stderr. Under systemd
-// each line begins with its priority, as sd-daemon(3) has it, so that journalctl -p
-// works.
-func newLog(level, format string, underSystemd bool) (zerolog.Logger, error) {
+// newLog returns the logger of the daemon, which writes to a file. If that leads to
+// the journal, each line begins with its priority, as sd-daemon(3) has it, so that
+// journalctl -p works.
+func newLog(to *os.File, level, format string) (zerolog.Logger, error) {
 	if err := setLevel(level); err != nil {
 		return zerolog.Nop(), err
 	}
 	zerolog.TimeFieldFormat = time.RFC3339Nano
 	stdlog.SetOutput(io.Discard) // net/http logs there what a server says unasked
-	var out io.Writer = os.Stderr
+	layout := func(to io.Writer) io.Writer { return to }
 	if format == "console" {
-		out = zerolog.ConsoleWriter{Out: os.Stderr, NoColor: !colours(os.Stderr), TimeFormat: time.TimeOnly}
+		plain := !colours(to)
+		layout = func(to io.Writer) io.Writer {
+			return zerolog.ConsoleWriter{Out: to, NoColor: plain, TimeFormat: time.TimeOnly}
+		}
 	}
-	if underSystemd {
-		out = journal{out}
+	out := layout(to)
+	if isJournal(to) {
+		out = journal{to, layout}
 	}
 	return zerolog.New(out).With().Timestamp().Logger(), nil
 }
@@ -39,17 +44,32 @@ func setLevel(level string) error {
 	return nil
 }
 
-// underSystemd reports whether stderr leads to the journal, as systemd.exec(5) has
-// it for JOURNAL_STREAM.
-func underSystemd() bool { return os.Getenv("JOURNAL_STREAM") != "" }
+// isJournal reports whether f leads to the journal, as systemd.exec(5) has it for
+// JOURNAL_STREAM. The variable alone says nothing: a desktop's terminals inherit it.
+func isJournal(f *os.File) bool {
+	var stat unix.Stat_t
+	return unix.Fstat(int(f.Fd()), &stat) == nil &&
+		os.Getenv("JOURNAL_STREAM") == fmt.Sprintf("%d:%d", stat.Dev, stat.Ino)
+}
 
-// journal prefixes lines with their priority.
-type journal struct{ io.Writer }
+// A journal prefixes lines with their priority.
+type journal struct {
+	to     *os.File
+	layout func(to io.Writer) io.Writer // how a line is written
+}
 
-// WriteLevel implements zerolog.LevelWriter.
+// Write implements io.Writer, for lines without a level.
+func (j journal) Write(line []byte) (int, error) { return j.WriteLevel(zerolog.NoLevel, line) }
+
+// WriteLevel implements zerolog.LevelWriter. A line is written at once, as others
+// are written at the same time.
 func (j journal) WriteLevel(level zerolog.Level, line []byte) (int, error) {
-	prefixed := append(strconv.AppendInt([]byte{'<'}, int64(priority(level)), 10), '>')
-	if _, err := j.Write(append(prefixed, line...)); err != nil {
+	var text bytes.Buffer
+	fmt.Fprintf(&text, "<%d>", priority(level))
+	if _, err := j.layout(&text).Write(line); err != nil {
+		return 0, err
+	}
+	if _, err := j.to.Write(text.Bytes()); err != nil {
 		return 0, err
 	}
 	return len(line), nil

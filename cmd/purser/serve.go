@@ -58,7 +58,7 @@ func serve(paths []string) error {
 	if err != nil {
 		return err
 	}
-	log, err := newLog(c.Log.Level, c.Log.Format, underSystemd())
+	log, err := newLog(os.Stderr, c.Log.Level, c.Log.Format)
 	if err != nil {
 		return usageError{err}
 	}
