@@ -41,6 +41,9 @@ type Rules struct {
 	Grants []Grant
 	IMDSv1 bool
 	Bases  []string // names of credentials that serve as a base
+	// BaseUpstreams are upstreams of which whatever they give serves as a base: its
+	// names are not known ahead.
+	BaseUpstreams []string
 }
 
 // A Store is what the gate reads; *store.Store fits.
@@ -48,6 +51,7 @@ type Store interface {
 	Get(key credential.Key) (credential.Credential, error)
 	Names() []string
 	Listed(key credential.Key) bool
+	Upstream(key credential.Key) string // that gives key
 	Complete() bool
 }
 

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/purser-agent/purser/pkg/caller"
+	"github.com/purser-agent/purser/pkg/credential"
 )
 
 // A ruleset is one state of the rules, never changed but for the views it has made.
@@ -17,7 +18,9 @@ type ruleset struct {
 	grants []rule // in the order of a listing
 	imdsV1 bool
 	bases  map[string]struct{}
-	views  atomic.Pointer[map[caller.Identity]*view]
+	// baseUpstreams are few, mostly none.
+	baseUpstreams []string
+	views         atomic.Pointer[map[caller.Identity]*view]
 }
 
 // A rule is a grant whose accounts are numbers.
@@ -28,7 +31,7 @@ type rule struct {
 }
 
 func newRuleset(g *Gate, rules Rules, known accounts) *ruleset {
-	s := &ruleset{gate: g, imdsV1: rules.IMDSv1, bases: map[string]struct{}{}}
+	s := &ruleset{gate: g, imdsV1: rules.IMDSv1, bases: map[string]struct{}{}, baseUpstreams: rules.BaseUpstreams}
 	for _, base := range rules.Bases {
 		s.bases[base] = struct{}{}
 	}
@@ -59,6 +62,16 @@ func newRuleset(g *Gate, rules Rules, known accounts) *ruleset {
 			strings.Compare(a.Name, b.Name))
 	})
 	return s
+}
+
+// isBase reports whether a credential serves as the base of others. It looks at the
+// store as it is: an upstream whose keys are bases announces them together with its
+// name, so that there is no moment at which a * covers one.
+func (s *ruleset) isBase(key credential.Key) bool {
+	if _, named := s.bases[key.Name]; named {
+		return true
+	}
+	return len(s.baseUpstreams) > 0 && slices.Contains(s.baseUpstreams, s.gate.store.Upstream(key))
 }
 
 // specificity orders grants by their most specific condition.

@@ -70,7 +70,7 @@ func (v *view) list(stored []string, complete bool) []string {
 			continue
 		}
 		for _, name := range stored {
-			if _, base := v.rules.bases[name]; !base && match(pattern, name) {
+			if match(pattern, name) && !v.rules.isBase(credential.Key{Name: name}) {
 				add(name)
 			}
 		}
@@ -83,7 +83,7 @@ func (v *view) Get(ctx context.Context, key credential.Key) (credential.Credenti
 	gate := v.rules.gate
 	_, named := v.literal[key.Name]
 	if !named {
-		if _, base := v.rules.bases[key.Name]; base {
+		if v.rules.isBase(key) {
 			return nil, credential.ErrNotFound
 		}
 		named = slices.ContainsFunc(v.globs, func(glob string) bool { return match(glob, key.Name) })

@@ -119,6 +119,10 @@ func (l *Loop) nudge() {
 	}
 }
 
+// Look makes the loop see at once, not at its next pulse, whether what its source
+// depends on has changed.
+func (l *Loop) Look() { l.nudge() }
+
 // Alive reports whether the loop still looks at its queue. A dead upstream does not
 // make it less alive.
 func (l *Loop) Alive() bool {
@@ -190,7 +194,8 @@ func (l *Loop) limit() int {
 	return parallel
 }
 
-// hurry retries at once what failed before a file changed that the source depends on.
+// hurry retries at once what failed before something changed that the source depends
+// on.
 func (l *Loop) hurry(now time.Time) {
 	if len(l.failing) == 0 {
 		return
@@ -198,7 +203,7 @@ func (l *Loop) hurry(now time.Time) {
 	if w, ok := l.Source.(Watcher); !ok || !w.Changed() {
 		return
 	}
-	l.Log.Info().Msg("a file of this upstream has changed, trying again at once")
+	l.Log.Info().Msg("what this upstream depends on has changed, trying again at once")
 	for j := range l.failing {
 		l.queue.plan(j, now)
 	}

@@ -120,6 +120,52 @@ func (l *Loop) ListSoon() {
 	}
 }
 
+// Keys lists what the upstream grants, after a Trial what that has learned. It is
+// not known before the upstream has said so. Keys on demand, and those which another
+// upstream holds, are not among them.
+func (l *Loop) Keys() (keys []credential.Key, known bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.trial != nil {
+		return l.trial.keys, true
+	}
+	for key, j := range l.jobs {
+		if j.holder == "" && !j.demanded {
+			keys = append(keys, key)
+		}
+	}
+	return keys, l.known
+}
+
+// Grants reports whether key is one of Keys.
+func (l *Loop) Grants(key credential.Key) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.trial != nil {
+		return slices.Contains(l.trial.keys, key)
+	}
+	j, ok := l.jobs[key]
+	return ok && j.holder == "" && !j.demanded
+}
+
+// renewAgain is the least time between two fetches of a key that others ask for.
+const renewAgain = time.Minute
+
+// Renew fetches key ahead of its time, for somebody who found that it is of no use
+// any more. It does not wait, and does nothing for a key that was fetched within the
+// last minute or waits to be retried.
+func (l *Loop) Renew(key credential.Key) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now().Round(0)
+	j, ok := l.jobs[key]
+	if !ok || j.holder != "" || j.waiting || now.Sub(j.fetched) < renewAgain {
+		return
+	}
+	l.queue.plan(j, now)
+	l.nudge()
+}
+
 // Has reports whether a credential of this name is one of the loop's.
 func (l *Loop) Has(name string) bool {
 	l.mu.Lock()

@@ -39,8 +39,9 @@ type Allower interface {
 // zero if it does not know.
 type Skewer interface{ Skew() time.Duration }
 
-// A Watcher is a Source that depends on files. Changed reports once after one of
-// them changed: a reason to retry at once what failed before.
+// A Watcher is a Source that depends on files, or on the credential of another
+// upstream. Changed reports once after one of them changed: a reason to retry at once
+// what failed before.
 type Watcher interface{ Changed() bool }
 
 // Declared returns the keys that the configuration of source names, if it does.
@@ -57,11 +58,17 @@ type (
 	delayed   interface{ RetryAfter() time.Duration } // the upstream said when to come back
 	refusal   interface{ Refused() bool }             // this host may not have it
 	classed   interface{ Class() string }             // low cardinality, for metrics
+	patient   interface{ Waiting() bool }             // something else comes first, and whoever fetches that reports on it
 )
 
 func isPermanent(err error) bool {
 	var p permanent
 	return errors.As(err, &p) && p.Permanent()
+}
+
+func isWaiting(err error) bool {
+	var p patient
+	return errors.As(err, &p) && p.Waiting()
 }
 
 func isRefused(err error) bool {

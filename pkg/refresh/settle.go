@@ -84,6 +84,10 @@ func (l *Loop) failed(j *job, err error, now time.Time) {
 	l.failing[j] = struct{}{}
 	wait := c.after(j.failures, rand.Float64(), retryAfter(err))
 	l.queue.plan(j, now.Add(wait))
+	if isWaiting(err) {
+		l.about(l.Log.Debug(), j).Err(err).Msg("waiting for what this credential depends on")
+		return
+	}
 	if j.failures == 1 || c.ceiling(j.failures) != c.ceiling(j.failures-1) {
 		l.about(l.Log.Warn(), j).Err(err).Str("class", class(err)).Int("failures", j.failures).
 			Stringer("retry_in", wait.Round(time.Millisecond)).Msg("refresh failed, keeping what we have")
@@ -111,7 +115,7 @@ func (l *Loop) about(line *zerolog.Event, j *job) *zerolog.Event {
 // noteStates logs once when a failing credential runs low and when it has run out.
 func (l *Loop) noteStates(now time.Time) {
 	for j := range l.failing {
-		if j.list {
+		if j.list || isWaiting(j.err) && j.expires.IsZero() {
 			continue
 		}
 		state := stateAt(now, j.expires, j.due, true)

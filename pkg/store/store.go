@@ -36,6 +36,7 @@ type shelf struct {
 	stock    atomic.Pointer[stock]
 	refused  atomic.Bool
 	unlisted bool
+	upstream string
 	asked    atomic.Int64 // when Get last asked for an unlisted key, in Unix nanoseconds
 }
 
@@ -89,6 +90,15 @@ func (s *Store) Listed(key credential.Key) bool {
 	return ok && !shelf.unlisted
 }
 
+// Upstream names the upstream for which key was announced, see For; empty if there
+// is none.
+func (s *Store) Upstream(key credential.Key) string {
+	if shelf, ok := s.index().shelves[key]; ok {
+		return shelf.upstream
+	}
+	return ""
+}
+
 // LastAsked is when somebody last asked for an unlisted key, the zero time if
 // nobody did. For listed keys nothing is recorded.
 func (s *Store) LastAsked(key credential.Key) time.Time {
@@ -108,23 +118,41 @@ func (s *Store) SetComplete(complete bool) { s.complete.Store(complete) }
 
 // Announce makes keys known before they are fetched. Known ones stay as they are,
 // but for unlisted ones, which become listed.
-func (s *Store) Announce(keys ...credential.Key) { s.add(false, keys) }
+func (s *Store) Announce(keys ...credential.Key) { s.For("").Announce(keys...) }
 
 // AnnounceUnlisted is Announce for keys that Names must not show: those which
 // nobody configured ahead and a caller has to ask for by name.
-func (s *Store) AnnounceUnlisted(keys ...credential.Key) { s.add(true, keys) }
+func (s *Store) AnnounceUnlisted(keys ...credential.Key) { s.For("").AnnounceUnlisted(keys...) }
 
-func (s *Store) add(unlisted bool, keys []credential.Key) {
-	s.change(func(shelves map[credential.Key]*shelf) {
+// For returns the store as one upstream fills it: what is announced there carries
+// the upstream's name.
+func (s *Store) For(upstream string) Part { return Part{s, upstream} }
+
+// A Part is a Store that knows for which upstream keys are announced.
+type Part struct {
+	*Store
+	upstream string
+}
+
+// Announce is Store.Announce, and takes over known keys from other upstreams.
+func (p Part) Announce(keys ...credential.Key) { p.add(false, keys) }
+
+// AnnounceUnlisted is Store.AnnounceUnlisted, likewise.
+func (p Part) AnnounceUnlisted(keys ...credential.Key) { p.add(true, keys) }
+
+func (p Part) add(unlisted bool, keys []credential.Key) {
+	p.change(func(shelves map[credential.Key]*shelf) {
 		for _, key := range keys {
 			old, ok := shelves[key]
-			if ok && (unlisted || !old.unlisted) {
-				continue
-			}
-			shelves[key] = &shelf{unlisted: unlisted}
+			fresh := &shelf{unlisted: unlisted, upstream: p.upstream}
 			if ok {
-				shelves[key].stock.Store(old.stock.Load())
+				fresh.unlisted = unlisted && old.unlisted
+				if fresh.unlisted == old.unlisted && fresh.upstream == old.upstream {
+					continue
+				}
+				fresh.stock.Store(old.stock.Load())
 			}
+			shelves[key] = fresh
 		}
 	})
 }
