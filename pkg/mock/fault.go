@@ -34,6 +34,7 @@ const (
 	Short      Kind = "short"      // =TIME: a document with that lifetime
 	Skew       Kind = "skew"       // =TIME: a clock that is ahead, or behind if negative
 	Vanished   Kind = "vanished"   // not in the list, and 404
+	Code       Kind = "code"       // =NAME: the error of AWS that has this name
 )
 
 // The parts of the service that a fault can be limited to.
@@ -47,6 +48,7 @@ type Fault struct {
 	Kind       Kind
 	Time       time.Duration // for latency, slow, short and skew
 	Status     int           // for status
+	Code       string        // for code
 	RetryAfter time.Duration // for status: Retry-After in seconds
 	RetryAt    time.Duration // for status: the same as a date
 	On         string        // List or Credentials; empty for both
@@ -57,7 +59,7 @@ type Fault struct {
 
 // value says what a kind has after its equals sign.
 var value = map[Kind]string{
-	Latency: "time", Slow: "time", Short: "time", Skew: "time", Status: "status",
+	Latency: "time", Slow: "time", Short: "time", Skew: "time", Status: "status", Code: "code",
 	Hang: "", Reset: "", Garbage: "", Redirect: "", Empty: "", Truncated: "", Malformed: "", HTML: "", Huge: "",
 	Gzip: "", Incomplete: "", Failed: "", Expired: "", Vanished: "",
 }
@@ -85,6 +87,11 @@ func ParseFault(text string) (Fault, error) {
 		f.Status, err = strconv.Atoi(given)
 		if err == nil && (f.Status < 200 || f.Status > 599) {
 			err = errors.New("the status is not between 200 and 599")
+		}
+	case "code":
+		f.Code = given
+		if given == "" || strings.ContainsFunc(given, func(r rune) bool { return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') }) {
+			err = errors.New("the code is not a name such as AccessDenied")
 		}
 	default:
 		if strings.Contains(first, "=") {
@@ -144,6 +151,8 @@ func (f Fault) String() string {
 		fmt.Fprintf(&b, "=%v", f.Time)
 	case "status":
 		fmt.Fprintf(&b, "=%d", f.Status)
+	case "code":
+		b.WriteString("=" + f.Code)
 	}
 	for _, limit := range []struct {
 		key   string

@@ -15,6 +15,7 @@ func TestParseFault(t *testing.T) {
 		"status=429,retry-after=10s":        {Kind: Status, Status: 429, RetryAfter: 10 * time.Second},
 		"status=503,retry-at=-1m0s":         {Kind: Status, Status: 503, RetryAt: -time.Minute},
 		"empty,on=list,count=3,for=1m0s":    {Kind: Empty, On: List, Count: 3, For: time.Minute},
+		"code=AccessDenied,count=1":         {Kind: Code, Code: "AccessDenied", Count: 1},
 		"vanished,role=web":                 {Kind: Vanished, Role: "web"},
 		"short=15m0s,on=credentials,role=x": {Kind: Short, Time: 15 * time.Minute, On: Credentials, Role: "x"},
 	} {
@@ -31,13 +32,15 @@ func TestParseFault(t *testing.T) {
 func TestParseFaultRefuses(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                         "unknown kind",
-		"hnag":                     `unknown kind "hnag", must be one of empty, expired`,
+		"hnag":                     `unknown kind "hnag", must be one of code, empty, expired`,
 		"hang=5s":                  "hang has no value",
 		"latency":                  "invalid duration",
 		"latency=5":                "missing unit",
 		"latency=-1s":              "negative",
 		"status":                   "invalid syntax",
 		"status=42":                "not between 200 and 599",
+		"code":                     "not a name such as",
+		"code=<x>":                 "not a name such as",
 		"hang,on=somewhere":        `"on=somewhere" is not understood here`,
 		"hang,retry-after=1s":      "not understood here",
 		"hang,role=":               "not understood here",

@@ -2,7 +2,6 @@ package mock
 
 import (
 	"cmp"
-	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -23,6 +22,7 @@ type IMSOptions struct {
 	// Cache is how long the same document is handed out again, as a service does
 	// that caches; zero makes new keys for each request.
 	Cache time.Duration
+	Keys  *Keys          // remembers the keys, for an STS that shall know them; may be nil
 	Log   zerolog.Logger // one line per request; the zero value writes none
 }
 
@@ -81,6 +81,7 @@ type IMS struct {
 	prefix   string
 	lifetime time.Duration
 	cache    time.Duration
+	keyring  *Keys
 
 	granted   sync.Mutex
 	roles     []Role
@@ -95,6 +96,7 @@ func NewIMS(o IMSOptions) *IMS {
 		prefix:   "/latest",
 		lifetime: cmp.Or(o.Lifetime, time.Hour),
 		cache:    o.Cache,
+		keyring:  o.Keys,
 	}
 	if o.Prefix != "" {
 		m.prefix = strings.TrimRight("/"+strings.TrimLeft(o.Prefix, "/"), "/")
@@ -221,12 +223,13 @@ func (m *IMS) keys(name string) (document, time.Duration, bool) {
 	if doc, ok := m.made[name]; ok && now.Sub(doc.made) < m.cache {
 		return doc, lifetime, true
 	}
+	made := m.keyring.session(name, now.Add(lifetime))
 	doc := document{
 		Code:            "Success",
 		Type:            "AWS-HMAC",
-		AccessKeyID:     "ASIA" + rand.Text()[:16],
-		SecretAccessKey: secret(40),
-		Token:           secret(400),
+		AccessKeyID:     made.id,
+		SecretAccessKey: made.secret,
+		Token:           made.token,
 		made:            now,
 	}
 	if m.cache > 0 {
