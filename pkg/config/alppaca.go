@@ -4,9 +4,12 @@ import (
 	"maps"
 	"net"
 	"net/netip"
+	pathpkg "path"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/purser-agent/purser/pkg/credential"
 )
 
 // alppacaKeys are alppaca's flat keys, but for user and group, which mean the same
@@ -16,8 +19,11 @@ var alppacaKeys = []string{
 	"ims_host", "ims_port", "ims_protocol", "log_format", "log_level", "logging_handler",
 }
 
-// alppacaUpstream is the name of the upstream that alppaca's keys describe.
-const alppacaUpstream = "alppaca"
+// The names of the upstreams that alppaca's keys describe.
+const (
+	alppacaUpstream = "alppaca"
+	alppacaRole     = "alppaca-assume-role"
+)
 
 // An alppaca translates alppaca's flat keys.
 type alppaca struct {
@@ -65,7 +71,7 @@ var newForm = map[string]string{
 	"assume_role":     "an upstream of kind sts",
 	"aws_proxy_host":  "proxy of an upstream of kind sts",
 	"aws_proxy_port":  "proxy of an upstream of kind sts",
-	"aws_region":      "aws.metadata.placement.region",
+	"aws_region":      "region of an upstream of kind sts, and aws.metadata.placement.region",
 	"bind_ip":         "listen.main.address",
 	"bind_port":       "listen.main.address",
 	"ims_port":        "url of an upstream of kind ims",
@@ -205,18 +211,58 @@ func (a *alppaca) handler(handler map[string]any) {
 	a.notice("logging_handler", "the log goes to stderr, which systemd passes on to the journal")
 }
 
-// aws describes what belonged to alppaca's AssumeRole call.
+// aws describes alppaca's AssumeRole call. Its base leaves the view of everyone, as
+// no * covers a base: alppaca listed the assumed role only, too.
 func (a *alppaca) aws() {
-	if a.old["assume_role"] != nil {
-		a.wrong(path{"assume_role"}, "assume_role is not supported: it needs an upstream of kind sts, which this Purser does not have")
-	}
-	for _, key := range []string{"aws_proxy_host", "aws_proxy_port"} {
-		if a.old[key] != nil && a.old["assume_role"] == nil {
-			a.notice(key, "has no effect without assume_role")
-		}
-	}
+	region := a.word("aws_region", "eu-central-1")
 	if a.old["aws_region"] != nil {
-		a.set("aws_region", a.word("aws_region", ""), "aws", "metadata", "placement", "region")
+		a.set("aws_region", region, "aws", "metadata", "placement", "region")
 		a.notice("aws_region", "clients now find this region as aws.metadata.placement.region")
 	}
+	if a.old["assume_role"] == nil {
+		for _, key := range []string{"aws_proxy_host", "aws_proxy_port"} {
+			if a.old[key] != nil {
+				a.notice(key, "has no effect without assume_role")
+			}
+		}
+		return
+	}
+	before := len(a.problems)
+	arn := a.word("assume_role", "")
+	name := pathpkg.Base(arn)
+	if credential.CheckName(name) != nil || !strings.HasPrefix(arn, "arn:") || !strings.Contains(arn, "/") {
+		a.reject(path{"assume_role"}, "assume_role: %s is not the ARN of a role, such as arn:aws:iam::123456789012:role/demoRole", quote(arn))
+	}
+	at := []string{"upstreams", alppacaRole}
+	a.set("assume_role", "sts", append(at, "kind")...)
+	a.set("assume_role", alppacaUpstream, append(at, "base", "upstream")...)
+	origin := "assume_role"
+	if a.old["aws_region"] != nil {
+		origin = "aws_region"
+	}
+	a.set(origin, region, append(at, "region")...)
+	a.set("assume_role", arn, append(at, "roles", name, "role_arn")...)
+	a.set("assume_role", "alppaca-on-{{ .Hostname }}", append(at, "roles", name, "session_name")...)
+	a.proxy(at)
+	if len(a.problems) > before { // what the kind would say of it is a consequence
+		a.spoiled.add(path(at))
+	}
+}
+
+// proxy describes the proxy of the AssumeRole call.
+func (a *alppaca) proxy(at []string) {
+	if a.old["aws_proxy_host"] == nil {
+		if a.old["aws_proxy_port"] != nil {
+			a.notice("aws_proxy_port", "has no effect without aws_proxy_host")
+		}
+		return
+	}
+	host := strings.TrimSuffix(strings.TrimPrefix(a.word("aws_proxy_host", ""), "["), "]")
+	if !hostname(host) {
+		a.reject(path{"aws_proxy_host"}, "aws_proxy_host: %s is not a host name or an address", quote(host))
+	}
+	if a.old["aws_proxy_port"] == nil {
+		a.wrong(path{"aws_proxy_host"}, "aws_proxy_host needs aws_proxy_port")
+	}
+	a.set("aws_proxy_host", "http://"+net.JoinHostPort(host, a.port("aws_proxy_port", "3128")), append(at, "proxy")...)
 }

@@ -81,6 +81,19 @@ type tokenOptions struct {
 	Labels map[string]string    `koanf:"labels"`
 }
 
+// stsOptions are of a kind with sections below sections.
+type stsOptions struct {
+	Base struct {
+		Upstream string `koanf:"upstream"`
+	} `koanf:"base"`
+	Region string `koanf:"region"`
+	Proxy  string `koanf:"proxy"`
+	Roles  map[string]struct {
+		RoleARN     string `koanf:"role_arn"`
+		SessionName string `koanf:"session_name"`
+	} `koanf:"roles"`
+}
+
 func options(paths ...string) Options {
 	return Options{
 		Paths:    paths,
@@ -92,6 +105,7 @@ func options(paths ...string) Options {
 				o.Timeouts.Header, o.Timeouts.Total = 10*time.Second, 15*time.Second
 				return o
 			},
+			"sts":   func() any { return &stsOptions{} },
 			"token": func() any { return &tokenOptions{Size: 7} },
 		},
 	}
