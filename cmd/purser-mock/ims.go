@@ -36,7 +36,7 @@ func (f *imsFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.script, "script", "", "file with faults that begin later, YAML or JSON")
 }
 
-func (f *imsFlags) handler(log zerolog.Logger) (*mock.IMS, error) {
+func (f *imsFlags) handler(keys *mock.Keys, log zerolog.Logger) (*mock.IMS, error) {
 	switch {
 	case f.count < 1 || f.count > maxRoles:
 		return nil, fmt.Errorf("--roles %d: must be between 1 and %d", f.count, maxRoles)
@@ -58,7 +58,7 @@ func (f *imsFlags) handler(log zerolog.Logger) (*mock.IMS, error) {
 		}
 		roles = append(roles, role)
 	}
-	handler := mock.NewIMS(mock.IMSOptions{Prefix: f.prefix, Roles: roles, Lifetime: f.lifetime, Cache: f.cache, Log: log})
+	handler := mock.NewIMS(mock.IMSOptions{Prefix: f.prefix, Roles: roles, Lifetime: f.lifetime, Cache: f.cache, Keys: keys, Log: log})
 	for _, text := range f.faults {
 		fault, err := mock.ParseFault(text)
 		if err != nil {

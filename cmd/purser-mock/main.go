@@ -61,6 +61,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 func rootCommand(log zerolog.Logger) *cobra.Command {
 	var listen listenFlags
 	var ims imsFlags
+	var sts stsFlags
 	root := &cobra.Command{
 		Use:   "purser-mock",
 		Short: "Stands in for the identity service that Purser asks, and fails on demand",
@@ -75,6 +76,7 @@ A fault is KIND[=VALUE][,on=list|credentials][,role=NAME][,count=N][,for=TIME]. 
   empty malformed html huge gzip                       about the body
   incomplete failed expired short=TIME skew=TIME       about the document
   vanished                                             not in the list, and 404
+  code=NAME                                            of --sts: the error AccessDenied and so on
 A script is a YAML list of faults that begin later, such as
   - {at: 30s, for: 1m, fault: "status=503,retry-after=10s"}
 
@@ -84,22 +86,39 @@ While it runs it takes orders below /_mock/ of the same address:
   curl 127.0.0.1:8080/_mock/requests               what was asked; DELETE begins anew
   curl -X PUT -d '["web", "batch:15m"]' .../roles  other roles
 
-The URL for Purser's configuration is the only line on stdout; each request is one on
-stderr. Exit codes: 0 good, 1 failed, 2 wrong usage.`,
+With --sts there is an STS beside it: it lets AssumeRole calls assume the roles of
+--sts-role, or any, if they are signed with keys that this process made, and answers
+with more of them. It takes the same orders below /_mock/ of its own address, and tells
+by GET /_mock/assumptions who assumed what.
+
+The URL for Purser's configuration is the only line on stdout, with that of the STS below
+it; each request is one on stderr. Exit codes: 0 good, 1 failed, 2 wrong usage.`,
 		Example: `  purser-mock
   purser-mock --role web --role batch:15m --fault latency=200ms
-  purser-mock --roles 50 --script outage.yaml`,
+  purser-mock --roles 50 --script outage.yaml
+  purser-mock --sts 127.0.0.1:8081 --sts-role arn:aws:iam::123456789012:role/demoRole`,
 		Args:          usage(cobra.NoArgs),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			handler, err := ims.handler(log)
+			keys := &mock.Keys{}
+			handler, err := ims.handler(keys, log)
 			if err != nil {
 				return usageError{err}
 			}
-			return listen.serve(cmd.Context(), handler, log, func(server string) {
-				fmt.Fprintln(cmd.OutOrStdout(), handler.URL(server))
-			})
+			if sts.address == "" {
+				if len(sts.roles)+len(sts.faults) > 0 {
+					return usageError{errors.New("--sts-role and --sts-fault need --sts")}
+				}
+				return listen.serve(cmd.Context(), handler, log, func(server string) {
+					fmt.Fprintln(cmd.OutOrStdout(), handler.URL(server))
+				})
+			}
+			beside, err := sts.handler(keys, log)
+			if err != nil {
+				return usageError{err}
+			}
+			return serveBoth(cmd.Context(), listen, sts.address, handler, beside, log, cmd.OutOrStdout())
 		},
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
@@ -107,6 +126,7 @@ stderr. Exit codes: 0 good, 1 failed, 2 wrong usage.`,
 	root.Flags().SortFlags = false
 	listen.register(root.Flags())
 	ims.register(root.Flags())
+	sts.register(root.Flags())
 	root.AddCommand(&cobra.Command{
 		Use:   "version",
 		Short: "Prints the version",
