@@ -337,3 +337,27 @@ func BenchmarkViewGet(b *testing.B) {
 		}
 	}
 }
+
+func TestAStarCoversNothingOfAnUpstreamThatIsABase(t *testing.T) {
+	star := policy.Grant{Name: "everyone", Credentials: []string{"*", "b*", "named"}}
+	gate, s, _, _ := shop(t, policy.Rules{Grants: []policy.Grant{star}, BaseUpstreams: []string{"dc"}})
+	for name, c := range map[string]struct {
+		upstream string
+		want     bool
+	}{
+		"base": {"dc", false}, "named": {"dc", true}, "web2": {"other", true}, "b2": {"other", true},
+	} {
+		s.For(c.upstream).Announce(credential.Key{Name: name})
+		s.Put(credential.Key{Name: name}, keys())
+		if got := may(gate, bob, name); got != c.want {
+			t.Errorf("%s of upstream %s may be had: %v", name, c.upstream, got)
+		}
+		if got := slices.Contains(gate.View(bob).Names(), name); got != c.want {
+			t.Errorf("%s of upstream %s is listed: %v", name, c.upstream, got)
+		}
+	}
+	s.For("dc").Announce(credential.Key{Name: "b2"}) // it changes hands
+	if may(gate, bob, "b2") {
+		t.Error("b2 may be had although it is a base now")
+	}
+}

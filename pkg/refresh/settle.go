@@ -97,7 +97,7 @@ func (l *Loop) failed(j *job, err error, now time.Time) {
 // recovered ends a row of failures.
 func (l *Loop) recovered(j *job) {
 	l.misses = 0
-	if j.failures > 0 {
+	if j.failures > 0 && !isWaiting(j.err) {
 		l.about(l.Log.Info(), j).Int("failures", j.failures).Msg("refresh works again")
 	}
 	j.failures, j.err, j.waiting, j.noted = 0, nil, false, ""

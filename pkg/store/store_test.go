@@ -198,3 +198,30 @@ func BenchmarkGet(b *testing.B) {
 		}
 	})
 }
+
+func TestAKeyBelongsToTheUpstreamThatAnnouncedItLast(t *testing.T) {
+	var s store.Store
+	web := credential.Key{Name: "web"}
+	expect := func(want string) {
+		t.Helper()
+		if got := s.Upstream(web); got != want {
+			t.Errorf("got upstream %q, want %q", got, want)
+		}
+	}
+	expect("")
+	s.For("dc").Announce(web)
+	expect("dc")
+	s.Put(web, &credential.AWS{Expires: time.Now().Add(time.Hour)})
+	s.For("other").Announce(web)
+	expect("other")
+	if _, err := s.Get(web); err != nil {
+		t.Errorf("the stock is gone: %v", err)
+	}
+	s.For("third").AnnounceUnlisted(web)
+	expect("third")
+	if !s.Listed(web) {
+		t.Error("it is not listed any more")
+	}
+	s.Remove(web)
+	expect("")
+}
