@@ -58,6 +58,7 @@ type agent struct {
 type line struct {
 	config config.Upstream
 	source source
+	givers []string // upstreams that may give its base; none if it needs no base
 	loop   *refresh.Loop
 	stop   context.CancelFunc
 	ended  chan struct{}
@@ -81,16 +82,19 @@ func newAgent(c *config.Config, log zerolog.Logger, keys *localKeys, listeners [
 	}
 	a.ready = status.NewReadiness(a.missing)
 	a.telemetry = telemetry.New(a.telemetryOptions())
-	sources, err := openSources(c.Upstreams, log)
+	sources, err := openSources(c.Upstreams, &a.store, log)
 	if err != nil {
 		return nil, usageError{err}
 	}
-	for name, s := range sources {
+	loops := map[string]*refresh.Loop{}
+	for name, s := range sources.byName {
 		if err := s.Check(); err != nil {
 			return nil, usageError{fmt.Errorf("upstream %q: %w", name, err)}
 		}
-		a.lines[name] = a.newLine(name, c.Upstreams[name], s)
+		a.lines[name] = a.newLine(name, c.Upstreams[name], s, sources.givers[name])
+		loops[name] = a.lines[name].loop
 	}
+	sources.connect(loops)
 	a.gate = policy.NewGate(&a.store, a, a.accounts)
 	fronts, err := a.newFronts(c)
 	if err != nil {
@@ -107,9 +111,9 @@ func newAgent(c *config.Config, log zerolog.Logger, keys *localKeys, listeners [
 	return a, nil
 }
 
-func (a *agent) newLine(name string, u config.Upstream, s source) *line {
+func (a *agent) newLine(name string, u config.Upstream, s source, givers []string) *line {
 	loop := refresh.New(refresh.Options{
-		Upstream: name, Source: s, Store: &a.store, Claims: &a.claims,
+		Upstream: name, Source: s, Store: a.store.For(name), Claims: &a.claims,
 		Schedule:  refresh.Schedule{Longest: u.Refresh.Longest},
 		ListEvery: u.Refresh.ListEvery, Splay: u.Refresh.Splay,
 		Host: a.host, Required: u.Required,
@@ -117,7 +121,7 @@ func (a *agent) newLine(name string, u config.Upstream, s source) *line {
 		Observe: func(class string, took time.Duration) { a.telemetry.Refreshed(name, class, took) },
 		Settled: a.progress,
 	})
-	return &line{config: u, source: s, loop: loop, ended: make(chan struct{})}
+	return &line{config: u, source: s, givers: givers, loop: loop, ended: make(chan struct{})}
 }
 
 // start runs a line until ctx or its own stop.
@@ -193,9 +197,15 @@ func (a *agent) loops() []*refresh.Loop {
 	return loops
 }
 
-// progress tells the rest of the line that something came of an attempt: names that
-// are not in the store do not exist once every upstream has answered.
+// progress tells the rest of the line that something came of an attempt: what waits
+// for a base may have it now, and names that are not in the store do not exist once
+// every upstream has answered.
 func (a *agent) progress() {
+	for _, l := range a.running() {
+		if len(l.givers) > 0 {
+			l.loop.Look()
+		}
+	}
 	a.store.SetComplete(!slices.ContainsFunc(a.loops(), func(l *refresh.Loop) bool { return !l.Answered() }))
 	a.ready.Changed()
 }
@@ -245,6 +255,7 @@ func grants(c *config.Config) policy.Rules {
 			Credentials: g.Credentials, IMDSv1: g.IMDSv1,
 		})
 	}
+	addBases(&rules, c.Upstreams)
 	return rules
 }
 

@@ -93,15 +93,20 @@ func check(ctx context.Context, c *config.Config, offline bool, out io.Writer) e
 	for _, warning := range policy.NewGate(&store.Store{}, nil, caller.Accounts{}).Set(ctx, grants(c)) {
 		fmt.Fprintln(out, "warning:", warning)
 	}
-	sources, err := openSources(c.Upstreams, zerolog.Nop())
+	sources, err := openSources(c.Upstreams, &store.Store{}, zerolog.Nop())
 	if err != nil {
 		return usageError{err}
 	}
+	loops := map[string]*refresh.Loop{}
+	for name, s := range sources.byName {
+		loops[name] = refresh.New(refresh.Options{Upstream: name, Source: s, Store: &store.Store{}, Claims: &refresh.Claims{}, Log: zerolog.Nop()})
+	}
+	sources.connect(loops)
 	failed := 0
-	for _, name := range slices.Sorted(maps.Keys(sources)) {
-		err := sources[name].Check()
+	for _, name := range sources.names() {
+		err := sources.byName[name].Check()
 		if err == nil && !offline {
-			err = checkUpstream(ctx, name, c.Upstreams[name], sources[name], out)
+			err = checkUpstream(ctx, loops[name], out)
 		}
 		if err != nil {
 			failed++
@@ -111,17 +116,16 @@ func check(ctx context.Context, c *config.Config, offline bool, out io.Writer) e
 		}
 	}
 	if failed > 0 {
-		return fmt.Errorf("%d of %d upstreams failed", failed, len(sources))
+		return fmt.Errorf("%d of %d upstreams failed", failed, len(sources.byName))
 	}
 	return nil
 }
 
 // checkUpstream asks an upstream for everything, once.
-func checkUpstream(ctx context.Context, name string, u config.Upstream, s source, out io.Writer) error {
+func checkUpstream(ctx context.Context, loop *refresh.Loop, out io.Writer) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, trialTime, fmt.Errorf("no answer within %v", trialTime))
 	defer cancel()
 	begin := time.Now()
-	loop := refresh.New(refresh.Options{Upstream: name, Source: s, Store: &store.Store{}, Claims: &refresh.Claims{}, Log: zerolog.Nop()})
 	err := loop.Trial(ctx)
 	fetched := loop.Fetched()
 	if err != nil {
@@ -131,11 +135,11 @@ func checkUpstream(ctx context.Context, name string, u config.Upstream, s source
 	if len(fetched) == 1 {
 		noun = "credential"
 	}
-	fmt.Fprintf(out, "upstream %s: ok, %d %s in %v\n", name, len(fetched), noun, time.Since(begin).Round(time.Millisecond))
+	fmt.Fprintf(out, "upstream %s: ok, %d %s in %v\n", loop.Upstream, len(fetched), noun, time.Since(begin).Round(time.Millisecond))
 	for _, line := range describeFetched(fetched) {
 		fmt.Fprintln(out, "  "+line)
 	}
-	if ahead := skew(s); ahead != 0 {
+	if ahead := skew(loop.Source); ahead != 0 {
 		fmt.Fprintf(out, "  warning: the upstream's clock is %v ahead of this host's; one of them is wrong\n", ahead.Round(time.Second))
 	}
 	return nil

@@ -13,6 +13,7 @@ import (
 
 	"github.com/purser-agent/purser/pkg/config"
 	"github.com/purser-agent/purser/pkg/credential"
+	"github.com/purser-agent/purser/pkg/refresh"
 )
 
 // trialTime is how long the new upstreams of a reload have to show that they work.
@@ -59,7 +60,7 @@ func (a *agent) tryReload(ctx, life context.Context, load func() (*config.Config
 		}
 		return fmt.Errorf("%s %s a restart; nothing was changed", strings.Join(keys, ", "), verb)
 	}
-	sources, err := openSources(next.Upstreams, a.log)
+	sources, err := openSources(next.Upstreams, &a.store, a.log)
 	if err != nil {
 		return err
 	}
@@ -67,18 +68,32 @@ func (a *agent) tryReload(ctx, life context.Context, load func() (*config.Config
 	if err != nil {
 		return err
 	}
-	added := map[string]*line{}
-	for name, u := range next.Upstreams {
-		if l, ok := a.lines[name]; ok && l.config.Equal(u) { // only reloads change lines, and we are the one
-			continue
-		}
-		added[name] = a.newLine(name, u, sources[name])
-	}
+	added := a.changed(next, sources)
 	if err := try(ctx, added); err != nil {
 		return err
 	}
 	a.swap(life, next, fronts, added)
 	return nil
+}
+
+// changed makes lines for the upstreams that are new or changed, as are those whose
+// base may come from others than before. Only reloads change a.lines, and the caller
+// is one.
+func (a *agent) changed(next *config.Config, sources *sources) map[string]*line {
+	added := map[string]*line{}
+	loops := map[string]*refresh.Loop{}
+	for _, name := range sources.names() {
+		givers := sources.givers[name]
+		isNew := func(giver string) bool { return added[giver] != nil }
+		l, ok := a.lines[name]
+		if !ok || !l.config.Equal(next.Upstreams[name]) || !slices.Equal(l.givers, givers) || slices.ContainsFunc(givers, isNew) {
+			l = a.newLine(name, next.Upstreams[name], sources.byName[name], givers)
+			added[name] = l
+		}
+		loops[name] = l.loop
+	}
+	sources.connect(loops)
+	return added
 }
 
 // needRestart names the settings that only a start can change.
@@ -102,7 +117,8 @@ func needRestart(present, next *config.Config) (keys []string) {
 	return keys
 }
 
-// try has every line fetch once. Only a required one has to succeed.
+// try has every line fetch once, after those that may give its base. Only a required
+// one has to succeed.
 func try(ctx context.Context, lines map[string]*line) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, trialTime, fmt.Errorf("no answer within %v", trialTime))
 	defer cancel()
@@ -110,12 +126,22 @@ func try(ctx context.Context, lines map[string]*line) error {
 		mu     sync.Mutex // guards errs
 		errs   []error
 		trials sync.WaitGroup
+		tried  = map[string]chan struct{}{}
 	)
 	for name, l := range lines {
 		if err := l.source.Check(); err != nil {
 			return fmt.Errorf("upstream %q: %w", name, err)
 		}
+		tried[name] = make(chan struct{})
+	}
+	for name, l := range lines {
 		trials.Go(func() {
+			defer close(tried[name])
+			for _, giver := range l.givers {
+				if first, ok := tried[giver]; ok {
+					<-first
+				}
+			}
 			if err := l.loop.Trial(ctx); err != nil && l.config.Required {
 				mu.Lock()
 				defer mu.Unlock()

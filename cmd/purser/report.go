@@ -95,7 +95,7 @@ func health(listing refresh.Listing, rows []refresh.Row) status.Health {
 	return status.OK
 }
 
-func skew(s source) time.Duration {
+func skew(s refresh.Source) time.Duration {
 	if known, ok := s.(refresh.Skewer); ok {
 		return known.Skew()
 	}

@@ -2,7 +2,9 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 
 	"github.com/rs/zerolog"
 
@@ -12,7 +14,9 @@ import (
 	"github.com/purser-agent/purser/pkg/frontend/ecs"
 	"github.com/purser-agent/purser/pkg/frontend/imds"
 	"github.com/purser-agent/purser/pkg/refresh"
+	"github.com/purser-agent/purser/pkg/store"
 	"github.com/purser-agent/purser/pkg/upstream/ims"
+	"github.com/purser-agent/purser/pkg/upstream/sts"
 )
 
 // This file is the table of contents: every kind of upstream and every dialect that
@@ -22,7 +26,10 @@ import (
 // An upstreamKind is how the folder under pkg/upstream of the same name is used.
 type upstreamKind struct {
 	options func() any // a pointer to its options, filled with their defaults
-	open    func(name string, options any, log zerolog.Logger) (source, error)
+	open    func(name string, options any, on *base, log zerolog.Logger) (source, error)
+	// sessions says that whatever such an upstream gives is the session of a role, so
+	// that AWS limits what can be assumed with it.
+	sessions bool
 }
 
 // A source is what every kind of upstream offers.
@@ -34,17 +41,32 @@ type source interface {
 }
 
 var upstreamKinds = map[string]upstreamKind{
-	"ims": kind(ims.Defaults, ims.New),
+	"ims": kind(ims.Defaults, ims.New).ofSessions(),
+	"sts": kindOnBase(sts.Defaults, func(name string, o *sts.Options, on *base, log zerolog.Logger) (*sts.Source, error) {
+		return sts.New(name, o, on, log)
+	}).ofSessions(),
+}
+
+func (k upstreamKind) ofSessions() upstreamKind {
+	k.sessions = true
+	return k
+}
+
+// kindOnBase is kind for one whose upstreams work with the credential of another.
+func kindOnBase[O any, S source](defaults func() *O, open func(string, *O, *base, zerolog.Logger) (S, error)) upstreamKind {
+	return upstreamKind{
+		options: func() any { return defaults() },
+		open: func(name string, options any, on *base, log zerolog.Logger) (source, error) {
+			return open(name, options.(*O), on, log)
+		},
+	}
 }
 
 // kind makes an entry of functions that know the type of their options.
 func kind[O any, S source](defaults func() *O, open func(string, *O, zerolog.Logger) (S, error)) upstreamKind {
-	return upstreamKind{
-		options: func() any { return defaults() },
-		open: func(name string, options any, log zerolog.Logger) (source, error) {
-			return open(name, options.(*O), log)
-		},
-	}
+	return kindOnBase(defaults, func(name string, options *O, _ *base, log zerolog.Logger) (S, error) {
+		return open(name, options, log)
+	})
 }
 
 // A dialectSetup is how the folder under pkg/frontend is used for a listener that
@@ -101,23 +123,55 @@ func configOptions(paths, environ []string) config.Options {
 	return o
 }
 
+// sources are all upstreams of one configuration.
+type sources struct {
+	byName map[string]source
+	givers map[string][]string // of each upstream on a base, see givers
+	bases  map[string]*base
+}
+
 // openSources opens every upstream of a configuration. Two that declare the same
-// name cannot both be right.
-func openSources(upstreams map[string]config.Upstream, log zerolog.Logger) (map[string]source, error) {
-	sources := map[string]source{}
+// name cannot both be right. Bases are read from stock.
+func openSources(upstreams map[string]config.Upstream, stock *store.Store, log zerolog.Logger) (*sources, error) {
+	all := &sources{byName: map[string]source{}, bases: map[string]*base{}}
 	declared := map[credential.Key]string{}
-	for name, u := range upstreams {
-		s, err := upstreamKinds[u.Kind].open(name, u.Options, log)
+	var listing []string // upstreams that have to be asked what they give
+	for _, name := range slices.Sorted(maps.Keys(upstreams)) {
+		u := upstreams[name]
+		on := &base{stock: stock}
+		on.name, on.upstream = baseOf(u)
+		s, err := upstreamKinds[u.Kind].open(name, u.Options, on, log)
 		if err != nil {
 			return nil, fmt.Errorf("upstream %q: %w", name, err)
 		}
-		for _, key := range refresh.Declared(s) {
+		keys := refresh.Declared(s)
+		for _, key := range keys {
 			if other, twice := declared[key]; twice {
-				return nil, fmt.Errorf("upstreams %q and %q both declare the credential %q; rename it in one of them", min(name, other), max(name, other), key)
+				return nil, fmt.Errorf("upstreams %q and %q both declare the credential %q; rename it in one of them", other, name, key)
 			}
 			declared[key] = name
 		}
-		sources[name] = s
+		if len(keys) == 0 {
+			listing = append(listing, name)
+		}
+		all.byName[name], all.bases[name] = s, on
 	}
-	return sources, nil
+	var err error
+	all.givers, err = givers(upstreams, declared, listing)
+	return all, err
+}
+
+// connect lets each base be read from those of the loops that may give it. It is
+// called once, before any of them asks.
+func (s *sources) connect(loops map[string]*refresh.Loop) {
+	for name, givers := range s.givers {
+		for _, giver := range givers {
+			s.bases[name].loops = append(s.bases[name].loops, loops[giver])
+		}
+	}
+}
+
+// names are those of all upstreams, the givers of bases first.
+func (s *sources) names() []string {
+	return inOrder(s.givers, slices.Collect(maps.Keys(s.byName)))
 }

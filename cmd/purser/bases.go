@@ -1,0 +1,198 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/purser-agent/purser/pkg/config"
+	"github.com/purser-agent/purser/pkg/credential"
+	"github.com/purser-agent/purser/pkg/policy"
+	"github.com/purser-agent/purser/pkg/refresh"
+	"github.com/purser-agent/purser/pkg/store"
+)
+
+// A dependent is the options of a kind whose upstreams work with the credential of
+// another one, their base. Of both names one is set.
+type dependent interface {
+	BaseOf() (name, upstream string)
+	// CheckChained reports what cannot work with a base that is itself the session of
+	// a role.
+	CheckChained() error
+}
+
+// baseOf tells what the base of an upstream is, nothing for one that needs none.
+func baseOf(u config.Upstream) (name, upstream string) {
+	if d, ok := u.Options.(dependent); ok {
+		return d.BaseOf()
+	}
+	return "", ""
+}
+
+// addBases tells the policy which credentials are bases.
+func addBases(rules *policy.Rules, upstreams map[string]config.Upstream) {
+	for _, u := range upstreams {
+		name, upstream := baseOf(u)
+		if name != "" {
+			rules.Bases = append(rules.Bases, name)
+		}
+		if upstream != "" {
+			rules.BaseUpstreams = append(rules.BaseUpstreams, upstream)
+		}
+	}
+}
+
+// A base is the stored credential that one upstream works with; it fits what the
+// kinds on a base read. It looks at upstreams of the same configuration only: during a
+// reload, what they have fetched on trial counts.
+type base struct {
+	name     string // of the credential; empty if upstream is set
+	upstream string
+	stock    *store.Store
+	// loops are those of the upstreams that may give it. They are set before anything
+	// runs, and never include one that depends on this base.
+	loops []*refresh.Loop
+}
+
+// Get returns the credential and its key.
+func (b *base) Get() (credential.Key, credential.Credential, error) {
+	loop, key, err := b.find()
+	if err != nil {
+		return key, nil, err
+	}
+	if c, ok := loop.Fetched()[key]; ok {
+		return key, c, nil
+	}
+	c, err := b.stock.Get(key)
+	return key, c, err
+}
+
+// Renew asks for a new one.
+func (b *base) Renew() {
+	if loop, key, err := b.find(); err == nil {
+		loop.Renew(key)
+	}
+}
+
+func (b *base) find() (*refresh.Loop, credential.Key, error) {
+	if b.upstream != "" {
+		return b.onlyOne()
+	}
+	key := credential.Key{Name: b.name}
+	err := credential.ErrNotFound
+	for _, loop := range b.loops {
+		if loop.Grants(key) {
+			return loop, key, nil
+		}
+		if _, known := loop.Keys(); !known {
+			err = credential.ErrUnavailable
+		}
+	}
+	return nil, key, err
+}
+
+// onlyOne is the credential of an upstream that gives no other.
+func (b *base) onlyOne() (*refresh.Loop, credential.Key, error) {
+	for _, loop := range b.loops {
+		switch keys, known := loop.Keys(); {
+		case !known:
+			return nil, credential.Key{}, credential.ErrUnavailable
+		case len(keys) == 1:
+			return loop, keys[0], nil
+		case len(keys) > 1:
+			slices.SortFunc(keys, func(x, y credential.Key) int { return strings.Compare(x.String(), y.String()) })
+			return nil, credential.Key{}, fmt.Errorf("upstream %q gives %d credentials, such as %q; choose the base by base.credential instead of base.upstream", b.upstream, len(keys), keys[0])
+		}
+	}
+	return nil, credential.Key{}, credential.ErrNotFound
+}
+
+// givers lists for each upstream those that may give its base, sorted: the one that
+// is named, the one that declares the credential, or else all that have to be asked
+// what they give. What cannot work is an error.
+func givers(upstreams map[string]config.Upstream, declared map[credential.Key]string, listing []string) (map[string][]string, error) {
+	found := map[string][]string{}
+	for _, name := range slices.Sorted(maps.Keys(upstreams)) {
+		wanted, from := baseOf(upstreams[name])
+		switch holder := declared[credential.Key{Name: wanted}]; {
+		case wanted == "" && from == "":
+			continue
+		case from != "":
+			if _, ok := upstreams[from]; !ok {
+				return nil, fmt.Errorf("upstream %q: base.upstream: there is no upstream %q", name, from)
+			}
+			found[name] = []string{from}
+		case holder != "":
+			found[name] = []string{holder}
+		case len(listing) == 0:
+			return nil, fmt.Errorf("upstream %q: base.credential: no upstream gives a credential %q", name, wanted)
+		default:
+			found[name] = listing
+		}
+		if err := checkChain(upstreams, name, found[name]); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(found)) {
+		if round := circle(found, name, nil); round != nil {
+			return nil, fmt.Errorf("upstream %q: base: it is its own base, by way of %s", name, strings.Join(round, ", "))
+		}
+	}
+	return found, nil
+}
+
+// checkChain looks whether an upstream can work with the sessions of a role, if that
+// is what its base must be.
+func checkChain(upstreams map[string]config.Upstream, name string, givers []string) error {
+	for _, giver := range givers {
+		if !upstreamKinds[upstreams[giver].Kind].sessions {
+			return nil
+		}
+	}
+	if err := upstreams[name].Options.(dependent).CheckChained(); err != nil {
+		return fmt.Errorf("upstream %q: %w", name, err)
+	}
+	return nil
+}
+
+// circle follows the bases of an upstream and returns the way back to it, if there is
+// one.
+func circle(givers map[string][]string, from string, way []string) []string {
+	at := from
+	if len(way) > 0 {
+		at = way[len(way)-1]
+	}
+	for _, next := range givers[at] {
+		if next == from {
+			return append(way, next)
+		}
+		if slices.Contains(way, next) {
+			continue
+		}
+		if round := circle(givers, from, append(slices.Clone(way), next)); round != nil {
+			return round
+		}
+	}
+	return nil
+}
+
+// inOrder sorts names of upstreams: the givers of a base come before those that need
+// it, otherwise by name.
+func inOrder(givers map[string][]string, names []string) []string {
+	ordered := make([]string, 0, len(names))
+	var add func(name string)
+	add = func(name string) {
+		if slices.Contains(ordered, name) || !slices.Contains(names, name) {
+			return
+		}
+		for _, giver := range givers[name] {
+			add(giver)
+		}
+		ordered = append(ordered, name)
+	}
+	for _, name := range slices.Sorted(slices.Values(names)) {
+		add(name)
+	}
+	return ordered
+}
