@@ -3,13 +3,16 @@ package e2e
 import (
 	"bytes"
 	"encoding/json"
+	"encoding/xml"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"slices"
 	"sync"
 	"testing"
+	"time"
 )
 
 // A recorder stands between the agent and its upstream. It passes everything on, and
@@ -19,6 +22,7 @@ type recorder struct {
 
 	mu     sync.Mutex
 	issued map[string]keys
+	via    []string // the Via header of each request
 }
 
 // newRecorder serves on the listener until the test ends.
@@ -45,12 +49,32 @@ func (r *recorder) remember(response *http.Response) error {
 	}
 	response.Body = io.NopCloser(bytes.NewReader(body))
 	var k keys
-	if json.Unmarshal(body, &k) == nil && k.AccessKeyID != "" {
-		r.mu.Lock()
-		defer r.mu.Unlock()
+	var assumed struct {
+		Credentials struct {
+			AccessKeyID     string `xml:"AccessKeyId"`
+			SecretAccessKey string
+			SessionToken    string
+			Expiration      time.Time
+		} `xml:"AssumeRoleResult>Credentials"`
+	}
+	if json.Unmarshal(body, &k) != nil && xml.Unmarshal(body, &assumed) == nil {
+		c := assumed.Credentials
+		k = keys{c.AccessKeyID, c.SecretAccessKey, c.SessionToken, c.Expiration}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.via = append(r.via, response.Request.Header.Get("Via"))
+	if k.AccessKeyID != "" {
 		r.issued[k.AccessKeyID] = k
 	}
 	return nil
+}
+
+// requests returns the Via header of each request so far: by which proxy it came.
+func (r *recorder) requests() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.via)
 }
 
 // keys looks up what was issued.

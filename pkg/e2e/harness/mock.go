@@ -16,6 +16,21 @@ const Marker = "PURSERMOCKSECRET"
 type Mock struct {
 	*Process
 	Address string // host and port
+	STS     string // the same of the STS beside it, see StartMockWithSTS
+}
+
+// StartMockWithSTS starts one that has an STS beside it.
+func StartMockWithSTS(flags ...string) (*Mock, error) {
+	address, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	m, err := StartMock(append([]string{"--sts", address}, flags...)...)
+	if err != nil {
+		return nil, err
+	}
+	m.STS = address
+	return m, nil
 }
 
 // StartMock starts one with these flags and waits until it answers. Call Stop when
