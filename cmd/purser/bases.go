@@ -50,6 +50,7 @@ type base struct {
 	name     string // of the credential; empty if upstream is set
 	upstream string
 	stock    *store.Store
+	declared map[credential.Key]string // who declares what
 	// loops are those of the upstreams that may give it. They are set before anything
 	// runs, and never include one that depends on this base.
 	loops []*refresh.Loop
@@ -98,14 +99,34 @@ func (b *base) onlyOne() (*refresh.Loop, credential.Key, error) {
 		switch keys, known := loop.Keys(); {
 		case !known:
 			return nil, credential.Key{}, credential.ErrUnavailable
-		case len(keys) == 1:
+		case len(keys) == 1 && b.takenBy(keys[0]) == "":
 			return loop, keys[0], nil
-		case len(keys) > 1:
+		case len(keys) == 1:
+			return nil, keys[0], b.sameName(keys[0], b.takenBy(keys[0]))
+		case len(keys) == 0:
+			for _, row := range loop.Rows() {
+				if row.Holder != "" {
+					return nil, row.Key, b.sameName(row.Key, row.Holder)
+				}
+			}
+		default:
 			slices.SortFunc(keys, func(x, y credential.Key) int { return strings.Compare(x.String(), y.String()) })
 			return nil, credential.Key{}, fmt.Errorf("upstream %q gives %d credentials, such as %q; choose the base by base.credential instead of base.upstream", b.upstream, len(keys), keys[0])
 		}
 	}
 	return nil, credential.Key{}, credential.ErrNotFound
+}
+
+// takenBy is another upstream that declares what the base's upstream lists.
+func (b *base) takenBy(key credential.Key) string {
+	if holder := b.declared[key]; holder != b.upstream {
+		return holder
+	}
+	return ""
+}
+
+func (b *base) sameName(key credential.Key, holder string) error {
+	return fmt.Errorf("upstream %q gives the base by the name %q, which upstream %q gives too; choose another name there", b.upstream, key, holder)
 }
 
 // givers lists for each upstream those that may give its base, sorted: the one that

@@ -180,24 +180,41 @@ func TestABaseOfAnUpstreamMustBeTheOnlyOne(t *testing.T) {
 	c := startCloud(t)
 	c.ims.SetRoles(mock.Role{Name: "web"}, mock.Role{Name: "db"})
 	r := startAgent(t, c.config(c.hop("a", "upstream: dc")))
-	deadline := time.Now().Add(5 * time.Second)
-	const want = `upstream "dc" gives 2 credentials, such as "db"; choose the base by base.credential instead of base.upstream`
-	for {
-		report, err := r.client().Status(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if strings.Contains(fmt.Sprintf("%+v", report), want) {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("status does not say %s: %+v", want, report)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+	r.awaitStatus(`upstream "dc" gives 2 credentials, such as "db"; choose the base by base.credential instead of base.upstream`)
 	for _, name := range []string{"web", "db"} {
 		if code, _ := r.get(name); code != http.StatusNotFound {
 			t.Errorf("got %d for %s, which may be a base", code, name)
+		}
+	}
+}
+
+// TestARoleThatIsCalledLikeItsBaseIsNamed: a declared name beats a listed one, and
+// the base would be gone.
+func TestARoleThatIsCalledLikeItsBaseIsNamed(t *testing.T) {
+	c := startCloud(t)
+	const want = `upstream "dc" gives the base by the name "test_role", which upstream "test_role-hop" gives too; choose another name there`
+	r := startAgent(t, "grants: {everyone: {credentials: ['*']}}\n")
+	r.write(c.config(c.hop("test_role", "upstream: dc")))
+	if err := r.reload(); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("a reload ends with %v", err)
+	}
+	r = startAgent(t, c.config(c.hop("test_role", "upstream: dc")))
+	r.awaitStatus(want)
+}
+
+// awaitStatus waits until the status has a text in it.
+func (r *running) awaitStatus(want string) {
+	r.t.Helper()
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		report, err := r.client().Status(r.t.Context())
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		if strings.Contains(fmt.Sprintf("%+v", report), want) {
+			return
+		}
+		if time.Now().After(deadline) {
+			r.t.Fatalf("status does not say %s: %+v", want, report)
 		}
 	}
 }

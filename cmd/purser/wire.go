@@ -138,7 +138,7 @@ func openSources(upstreams map[string]config.Upstream, stock *store.Store, log z
 	var listing []string // upstreams that have to be asked what they give
 	for _, name := range slices.Sorted(maps.Keys(upstreams)) {
 		u := upstreams[name]
-		on := &base{stock: stock}
+		on := &base{stock: stock, declared: declared}
 		on.name, on.upstream = baseOf(u)
 		s, err := upstreamKinds[u.Kind].open(name, u.Options, on, log)
 		if err != nil {
