@@ -84,14 +84,27 @@ type tokenOptions struct {
 // stsOptions are of a kind with sections below sections.
 type stsOptions struct {
 	Base struct {
-		Upstream string `koanf:"upstream"`
+		Credential string `koanf:"credential"`
+		Upstream   string `koanf:"upstream"`
 	} `koanf:"base"`
-	Region string `koanf:"region"`
-	Proxy  string `koanf:"proxy"`
-	Roles  map[string]struct {
-		RoleARN     string `koanf:"role_arn"`
-		SessionName string `koanf:"session_name"`
-	} `koanf:"roles"`
+	Region    string             `koanf:"region"`
+	Endpoint  string             `koanf:"endpoint"`
+	FIPS      bool               `koanf:"fips"`
+	DualStack bool               `koanf:"dual_stack"`
+	Proxy     string             `koanf:"proxy"`
+	Roles     map[string]stsRole `koanf:"roles"`
+}
+
+type stsRole struct {
+	RoleARN        string            `koanf:"role_arn"`
+	SessionName    string            `koanf:"session_name"`
+	ExternalID     string            `koanf:"external_id"`
+	SourceIdentity string            `koanf:"source_identity"`
+	Duration       time.Duration     `koanf:"duration"`
+	Policy         string            `koanf:"policy"`
+	PolicyARNs     []string          `koanf:"policy_arns"`
+	Tags           map[string]string `koanf:"tags"`
+	TransitiveTags []string          `koanf:"transitive_tags"`
 }
 
 func options(paths ...string) Options {
