@@ -84,7 +84,8 @@ func keep(path string, mode fs.FileMode, useful func([]byte) bool, generate func
 // maxKeyFile bounds what is read of a file of ours, in bytes.
 const maxKeyFile = 4096
 
-// readOwn reads a file that nobody else can have written and sets its mode.
+// readOwn reads a file that nobody else can have written, or read if the mode says
+// so, and sets its mode.
 func readOwn(path string, mode fs.FileMode) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -95,7 +96,7 @@ func readOwn(path string, mode fs.FileMode) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() || info.Mode().Perm()&0o022 != 0 || !ownedBy(info, os.Geteuid()) {
+	if !info.Mode().IsRegular() || info.Mode().Perm()&^mode != 0 || !ownedBy(info, os.Geteuid()) {
 		return nil, fmt.Errorf("%s is not a file of ours", path)
 	}
 	b, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
