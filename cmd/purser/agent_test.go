@@ -146,13 +146,13 @@ func (r *running) keysOf(role string) string {
 	return body
 }
 
-func upstream(url string) string {
+func fromIMS(url string) string {
 	return fmt.Sprintf("upstreams: {dc: {kind: ims, url: %q}}\ngrants: {everyone: {credentials: ['*']}}\n", url)
 }
 
 func TestTheLineFromUpstreamToFrontEnd(t *testing.T) {
 	_, url := startIMS(t, "web", "db")
-	r := startAgent(t, upstream(url))
+	r := startAgent(t, fromIMS(url))
 	r.waitReady()
 	if _, list := r.get(""); list != "db" {
 		t.Errorf("got the list %q, want the first name only", list)
@@ -172,14 +172,14 @@ func TestPromise8AReloadThatCannotWorkChangesNothing(t *testing.T) {
 	down, downURL := startIMS(t, "other")
 	down.SetFaults(mock.Fault{Kind: mock.Status, Status: 503})
 	_, emptyURL := startIMS(t, "other")
-	good := upstream(url)
+	good := fromIMS(url)
 	r := startAgent(t, good)
 	r.waitReady()
 	before := r.keysOf("web")
 	for _, c := range []struct{ name, text, want string }{
 		{"a typo", strings.Replace(good, "grants", "grant", 1), `unknown key "grant"`},
 		{"an upstream that is down", strings.Replace(good, "dc: {", fmt.Sprintf("new: {kind: ims, url: %q}, dc: {", downURL), 1), `upstream "new"`},
-		{"the same upstream, changed and down", upstream(downURL), `upstream "dc"`},
+		{"the same upstream, changed and down", fromIMS(downURL), `upstream "dc"`},
 		{"a listener", good + "connections: {most: 1000}\n", "connections needs a restart"},
 		{"a user", good + "user: root\n", "user, group need a restart"},
 		{"two upstreams that declare one name", fmt.Sprintf("upstreams: {a: {kind: ims, url: %q, roles: {x: {}}}, b: {kind: ims, url: %q, roles: {x: {}}}}\n", emptyURL, emptyURL), `both declare the credential "x"`},
@@ -210,7 +210,7 @@ func TestPromise8AReloadThatCannotWorkChangesNothing(t *testing.T) {
 func TestReloadTakesOverUpstreamsGrantsAndDialects(t *testing.T) {
 	_, url := startIMS(t, "web")
 	_, second := startIMS(t, "db")
-	r := startAgent(t, upstream(url))
+	r := startAgent(t, fromIMS(url))
 	r.waitReady()
 	before := r.keysOf("web")
 
@@ -243,7 +243,7 @@ func TestReloadTakesOverUpstreamsGrantsAndDialects(t *testing.T) {
 
 func TestPromise5AReloadClosesADoorOnOpenConnections(t *testing.T) {
 	_, url := startIMS(t, "web")
-	r := startAgent(t, upstream(url))
+	r := startAgent(t, fromIMS(url))
 	r.waitReady()
 	r.keysOf("web") // http.DefaultClient keeps the connection
 	r.write(fmt.Sprintf("upstreams: {dc: {kind: ims, url: %q}}\n", url))
@@ -258,7 +258,7 @@ func TestPromise5AReloadClosesADoorOnOpenConnections(t *testing.T) {
 func TestReloadsDoNotDisturbReaders(t *testing.T) {
 	_, url := startIMS(t, "web")
 	_, other := startIMS(t, "web")
-	r := startAgent(t, upstream(url))
+	r := startAgent(t, fromIMS(url))
 	r.waitReady()
 	stop := make(chan struct{})
 	var readers sync.WaitGroup
@@ -278,7 +278,7 @@ func TestReloadsDoNotDisturbReaders(t *testing.T) {
 		})
 	}
 	for i := range 20 {
-		r.write(upstream([]string{url, other}[i%2]))
+		r.write(fromIMS([]string{url, other}[i%2]))
 		if err := r.reload(); err != nil {
 			t.Error(err)
 		}
