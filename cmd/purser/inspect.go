@@ -23,6 +23,7 @@ import (
 	"github.com/purser-agent/purser/pkg/policy"
 	"github.com/purser-agent/purser/pkg/refresh"
 	"github.com/purser-agent/purser/pkg/store"
+	"github.com/purser-agent/purser/pkg/upstream"
 )
 
 // The commands in this file need no running daemon.
@@ -89,6 +90,9 @@ func check(ctx context.Context, c *config.Config, offline bool, out io.Writer) e
 	}
 	if err := giveUpRoot(who, zerolog.Nop()); err != nil { // files count as readable if that account can read them
 		return err
+	}
+	if err := upstream.CheckReadable(c.Files); err != nil {
+		fmt.Fprintf(out, "warning: the configuration cannot be read again, a reload will be refused\n%s\n", indent(err.Error()))
 	}
 	for _, warning := range policy.NewGate(&store.Store{}, nil, caller.Accounts{}).Set(ctx, grants(c)) {
 		fmt.Fprintln(out, "warning:", warning)

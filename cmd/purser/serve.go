@@ -20,6 +20,7 @@ import (
 	"github.com/purser-agent/purser/pkg/config"
 	"github.com/purser-agent/purser/pkg/server"
 	"github.com/purser-agent/purser/pkg/status"
+	"github.com/purser-agent/purser/pkg/upstream"
 )
 
 func serveCommand() *cobra.Command {
@@ -76,6 +77,9 @@ func serve(paths []string) error {
 	defer bound.close()
 	if err := giveUpRoot(bound.account, log); err != nil {
 		return err
+	}
+	if err := upstream.CheckReadable(c.Files); err != nil {
+		log.Warn().Err(err).Msg("the configuration cannot be read again, a reload will be refused")
 	}
 	resolver, err := newResolver(c, log)
 	if err != nil {
