@@ -58,15 +58,18 @@ func (o *Options) Validate() error {
 		all = append(all, errors.New("url: missing, such as https://ims.example.com/latest"))
 	}
 	seen := map[string]bool{}
-	for _, raw := range o.URL {
+	for i, raw := range o.URL {
+		which := "url"
+		if len(o.URL) > 1 {
+			which = fmt.Sprintf("url: number %d of %d", i+1, len(o.URL))
+		}
+		base := trimBase(raw)
 		if _, err := upstream.ParseURL(raw); err != nil {
-			all = append(all, fmt.Errorf("url: %w", err))
+			all = append(all, fmt.Errorf("%s: %w", which, err))
+		} else if seen[base] {
+			all = append(all, fmt.Errorf("%s: %q is there twice", which, raw))
 		}
-		if base := trimBase(raw); seen[base] {
-			all = append(all, fmt.Errorf("url: %q is there twice", raw))
-		} else {
-			seen[base] = true
-		}
+		seen[base] = true
 	}
 	for _, name := range slices.Sorted(maps.Keys(o.Roles)) {
 		if err := credential.CheckName(name); err != nil {
