@@ -118,7 +118,7 @@ func TestAnUnknownLevelIsRefused(t *testing.T) {
 func TestColoursAreForTerminalsOnly(t *testing.T) {
 	pseudo, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
-		t.Skipf("needs a pseudo terminal: %v", err)
+		lacks(t, "a pseudo terminal: "+err.Error())
 	}
 	defer pseudo.Close()
 	file := logFile(t, false)

@@ -61,7 +61,7 @@ func TestAFolderThatSomebodyElseMadeIsRefused(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if c.name == "another user's" && os.Getuid() != 0 {
-				t.Skip("needs root, to make a folder that belongs to somebody else")
+				lacks(t, "root, to make a folder that belongs to somebody else")
 			}
 			t.Setenv("XDG_RUNTIME_DIR", "")
 			t.Setenv("TMPDIR", t.TempDir())

@@ -118,7 +118,7 @@ func TestAStartThatFailsLeavesNothingBound(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if test.name == "the account" && os.Geteuid() != 0 {
-				t.Skip("needs root, as nobody else becomes another account")
+				lacks(t, "root, as nobody else becomes another account")
 			}
 			c := loadText(t, test.text)
 			if test.name != "the account" {
