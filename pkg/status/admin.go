@@ -26,7 +26,9 @@ type Admin struct {
 	// credential.ErrNotFound.
 	Refresh func(ctx context.Context, names []string) error
 	// Wait returns the names that are not in stock, as soon as there are none or ctx
-	// is done. No names mean everything that is required and visible.
+	// is done. No names mean everything that is required and visible. A name that does
+	// not exist, or is not visible, is an error that is credential.ErrNotFound once
+	// that is certain; visible may say something else each time.
 	Wait func(ctx context.Context, names []string, visible func(name string) bool) (missing []string, err error)
 	// Reload takes over a changed configuration, or returns why it did not. Its
 	// context outlives a client that goes away.

@@ -108,6 +108,11 @@ func (a *agent) reload(context.Context) error {
 }
 
 func (a *agent) wait(ctx context.Context, names []string, visible func(string) bool) ([]string, error) {
+	for _, name := range names {
+		if !visible(name) {
+			return nil, fmt.Errorf("%q: %w", name, credential.ErrNotFound)
+		}
+	}
 	if missing := a.lacks(names, visible); len(missing) == 0 {
 		return nil, nil
 	}
