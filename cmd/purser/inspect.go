@@ -91,10 +91,10 @@ func check(ctx context.Context, c *config.Config, offline bool, out io.Writer) e
 	if err := giveUpRoot(who, zerolog.Nop()); err != nil { // files count as readable if that account can read them
 		return err
 	}
-	if err := upstream.CheckReadable(c.Files); err != nil {
-		fmt.Fprintf(out, "warning: the configuration cannot be read again, a reload will be refused\n%s\n", indent(err.Error()))
+	if err := upstream.CheckReadable(c.Files); err != nil { // a reload reads them again
+		return usageError{err}
 	}
-	for _, warning := range policy.NewGate(&store.Store{}, nil, caller.Accounts{}).Set(ctx, grants(c)) {
+	for _, warning := range policy.NewGate(&store.Store{}, nil, caller.Accounts{}).Prepare(ctx, grants(c)).Warnings {
 		fmt.Fprintln(out, "warning:", warning)
 	}
 	sources, err := openSources(c.Upstreams, zerolog.Nop())

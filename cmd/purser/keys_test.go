@@ -101,7 +101,7 @@ func TestKeysThatSomebodyElseMayKnowOrMadeAreReplaced(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if c.name == "somebody else's" && os.Getuid() != 0 {
-				t.Skip("needs root, to make a file that belongs to somebody else")
+				lacks(t, "root, to make a file that belongs to somebody else")
 			}
 			folder := t.TempDir()
 			before := mustLoadKeys(t, folder)
@@ -156,7 +156,7 @@ func TestALinkInPlaceOfAKeyIsLeftAlone(t *testing.T) {
 	}
 }
 
-func TestAKeyThatOthersCouldReadIsReplacedAndATokenTheyCouldNotIsOpened(t *testing.T) {
+func TestAKeyOfAnotherModeIsReplaced(t *testing.T) {
 	folder := t.TempDir()
 	before := mustLoadKeys(t, folder)
 	for name, mode := range map[string]fs.FileMode{sessionTokensFile: 0o640, authorizationFile: 0o600} {
@@ -169,8 +169,19 @@ func TestAKeyThatOthersCouldReadIsReplacedAndATokenTheyCouldNotIsOpened(t *testi
 	if bytes.Equal(after.sessionTokens, before.sessionTokens) {
 		t.Error("the key of session tokens is still in use")
 	}
-	if after.authorization.Reveal() != before.authorization.Reveal() {
-		t.Error("the authorization token changed, which clients have")
+	if after.authorization.Reveal() == before.authorization.Reveal() {
+		t.Error("the authorization token, which clients could not read, is still in use")
+	}
+}
+
+func TestAKeyUnderAnotherNameElsewhereIsReplaced(t *testing.T) {
+	folder, elsewhere := t.TempDir(), filepath.Join(t.TempDir(), "other")
+	before := mustLoadKeys(t, folder)
+	if err := os.Link(filepath.Join(folder, sessionTokensFile), elsewhere); err != nil {
+		t.Fatal(err)
+	}
+	if after := mustLoadKeys(t, folder); bytes.Equal(after.sessionTokens, before.sessionTokens) {
+		t.Error("a hard link is still in use")
 	}
 }
 

@@ -186,9 +186,9 @@ func (a *agent) refreshNow(ctx context.Context, names []string) error {
 // is done.
 func (a *agent) wait(ctx context.Context, names []string, visible func(string) bool) ([]string, error) {
 	for {
-		missing := a.stillMissing(names, visible)
-		if len(missing) == 0 {
-			return nil, nil
+		missing, err := a.stillMissing(names, visible)
+		if err != nil || len(missing) == 0 {
+			return nil, err
 		}
 		select {
 		case <-ctx.Done():
@@ -198,19 +198,29 @@ func (a *agent) wait(ctx context.Context, names []string, visible func(string) b
 	}
 }
 
-func (a *agent) stillMissing(names []string, visible func(string) bool) (missing []string) {
+// stillMissing names what is not in stock. Until every upstream has said what it
+// grants, nobody can say that a name does not exist, or that nothing is missing.
+func (a *agent) stillMissing(names []string, visible func(string) bool) (missing []string, err error) {
+	complete := a.store.Complete()
 	if len(names) == 0 {
 		for _, name := range a.missing() {
 			if visible(name) {
 				missing = append(missing, name)
 			}
 		}
-		return missing
+		if len(missing) == 0 && !complete {
+			missing = []string{"what the upstreams grant"}
+		}
+		return missing, nil
 	}
 	for _, name := range names {
-		if _, err := a.store.Get(credential.Key{Name: name}); err != nil || !visible(name) {
+		_, err := a.store.Get(credential.Key{Name: name})
+		switch {
+		case complete && (!visible(name) || errors.Is(err, credential.ErrNotFound)):
+			return nil, fmt.Errorf("%q: %w", name, credential.ErrNotFound)
+		case err != nil || !visible(name):
 			missing = append(missing, name)
 		}
 	}
-	return missing
+	return missing, nil
 }

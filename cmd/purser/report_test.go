@@ -72,15 +72,17 @@ func TestWhatIsStillMissing(t *testing.T) {
 		names   []string
 		visible func(string) bool
 		want    []string
+		err     error
 	}{
-		{nil, all, []string{"db"}},
-		{nil, own, nil},
-		{[]string{"web"}, all, nil},
-		{[]string{"web", "db", "ghost"}, all, []string{"db", "ghost"}},
-		{[]string{"web", "db"}, own, []string{"db"}},
+		{nil, all, []string{"db"}, nil},
+		{nil, own, nil, nil},
+		{[]string{"web"}, all, nil, nil},
+		{[]string{"web", "db"}, all, []string{"db"}, nil},
+		{[]string{"web", "ghost"}, all, nil, credential.ErrNotFound},
+		{[]string{"web", "db"}, own, nil, credential.ErrNotFound},
 	} {
-		if got := r.agent.stillMissing(c.names, c.visible); !slices.Equal(got, c.want) {
-			t.Errorf("%v: got %v, want %v", c.names, got, c.want)
+		if got, err := r.agent.stillMissing(c.names, c.visible); !slices.Equal(got, c.want) || !errors.Is(err, c.err) {
+			t.Errorf("%v: got %v, %v, want %v, %v", c.names, got, err, c.want, c.err)
 		}
 	}
 }
