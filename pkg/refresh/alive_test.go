@@ -38,7 +38,7 @@ func TestAStuckLoopIsNotAlive(t *testing.T) {
 		}
 		u.dead.Store(false)
 		close(u.repaired)
-		time.Sleep(time.Second)
+		time.Sleep(2 * time.Second) // it looks every second
 		if !l.Alive() {
 			t.Error("not alive after it went on")
 		}
