@@ -58,8 +58,8 @@ type Timeouts struct {
 	Total  time.Duration `koanf:"total"`  // everything, to the last byte of the answer
 }
 
-// maxTotal keeps a request from outliving the interval between two attempts.
-const maxTotal = 5 * time.Minute
+// maxTotal is what pkg/refresh gives one attempt; nobody would wait for more.
+const maxTotal = time.Minute
 
 // Defaults returns the options of an upstream that sets none.
 func Defaults() Options {

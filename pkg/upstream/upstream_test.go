@@ -51,7 +51,9 @@ func TestValidateNamesTheKey(t *testing.T) {
 		{"no dial time-out", func(o *Options) { o.Timeouts.Dial = 0 }, "timeouts.dial: 0s"},
 		{"negative TLS time-out", func(o *Options) { o.Timeouts.TLS = -1 }, "timeouts.tls: "},
 		{"no header time-out", func(o *Options) { o.Timeouts.Header = 0 }, "timeouts.header: "},
-		{"endless total time-out", func(o *Options) { o.Timeouts.Total = time.Hour }, "timeouts.total: 1h0m0s is not between 0s and 5m0s"},
+		{"endless total time-out", func(o *Options) { o.Timeouts.Total = time.Hour }, "timeouts.total: 1h0m0s is not between 0s and 1m0s"},
+		{"total time-out that no attempt has", func(o *Options) { o.Timeouts.Total = time.Minute + 1 }, "timeouts.total: 1m0.000000001s is not between 0s and 1m0s"},
+		{"longest total time-out", func(o *Options) { o.Timeouts.Total = time.Minute }, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			o := Defaults()
