@@ -7,12 +7,13 @@ import (
 	"github.com/purser-agent/purser/pkg/status"
 )
 
-// adminServer puts the operators' commands on the admin socket. The members of group
-// may use all of them.
-func (a *agent) adminServer(group string, reload func(context.Context) error) *status.Admin {
+// adminServer puts the operators' commands on the admin socket. The account owner and
+// the members of group may use all of them.
+func (a *agent) adminServer(owner uint32, group string, reload func(context.Context) error) *status.Admin {
 	admin := &status.Admin{
 		Status: a.report, Refresh: a.refreshNow, Wait: a.wait, Reload: reload,
 		View:      a.visibleTo,
+		Owner:     owner,
 		GroupName: group,
 		Log:       a.log,
 	}

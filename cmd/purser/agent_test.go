@@ -88,7 +88,7 @@ func startAgent(t *testing.T, text string) *running {
 	life, stop := context.WithCancel(context.Background())
 	r.life = life
 	ended.Go(func() {
-		if err := r.agent.run(life, &bound{listeners: listeners, admin: admin}, nil, load); err != nil {
+		if err := r.agent.run(life, &bound{starter: uint32(os.Geteuid()), listeners: listeners, admin: admin}, nil, load); err != nil {
 			t.Error(err)
 		}
 	})

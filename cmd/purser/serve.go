@@ -110,6 +110,7 @@ func serve(paths []string) error {
 
 // bound is everything that may need root to open.
 type bound struct {
+	starter   uint32 // the uid before root is given up
 	account   account
 	keys      *localKeys
 	listeners []*server.Listener
@@ -118,7 +119,7 @@ type bound struct {
 }
 
 func bind(ctx context.Context, c *config.Config, log zerolog.Logger) (b *bound, err error) {
-	b = &bound{}
+	b = &bound{starter: uint32(os.Geteuid())}
 	defer func() {
 		if err != nil {
 			b.close()
@@ -218,7 +219,7 @@ func (a *agent) run(life context.Context, b *bound, hangups <-chan os.Signal, lo
 	rules := a.gate.Prepare(ctx, grants(start))
 	a.gate.Commit(rules)
 	a.warn(rules.Warnings)
-	admin := a.adminServer(start.Admin.Group, reload)
+	admin := a.adminServer(b.starter, start.Admin.Group, reload)
 	for _, l := range a.lines {
 		l.start(ctx)
 	}

@@ -74,6 +74,7 @@ func startAgent(t *testing.T) *agent {
 		Wait:      a.wait,
 		Reload:    a.reload,
 		View:      func(uint32, int32) func(string) bool { return func(name string) bool { return name == "a" } },
+		Owner:     uint32(os.Geteuid()),
 		Groups:    []uint32{operators},
 		GroupName: "operators",
 		Log:       zerolog.New(t.Output()),
