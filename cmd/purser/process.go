@@ -10,11 +10,13 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/purser-agent/purser/pkg/credential"
+	"github.com/purser-agent/purser/pkg/status"
 )
 
 // processTime bounds a credential-process call: the SDK that runs it waits.
@@ -67,6 +69,9 @@ func credentialProcess(ctx context.Context, base, tokenFile, name string, out io
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	answer, err := client.Do(r)
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return fmt.Errorf("asking for credential %q: %w: %w; start it, or name its listener with --url", name, status.ErrNotRunning, err)
+	}
 	if err != nil {
 		return fmt.Errorf("asking for credential %q: %w; is purser running, and does --url name its listener?", name, err)
 	}
@@ -83,17 +88,17 @@ func credentialProcess(ctx context.Context, base, tokenFile, name string, out io
 }
 
 // advice says what to do about a refusal.
-func advice(status int, base, tokenFile string, hadToken bool) string {
+func advice(code int, base, tokenFile string, hadToken bool) string {
 	switch {
-	case status == http.StatusUnauthorized && !hadToken:
+	case code == http.StatusUnauthorized && !hadToken:
 		return fmt.Sprintf("the front end wants its token, and there is no %s; see --token-file", tokenFile)
-	case status == http.StatusUnauthorized:
+	case code == http.StatusUnauthorized:
 		return fmt.Sprintf("the token in %s is not the front end's", tokenFile)
-	case status == http.StatusForbidden:
+	case code == http.StatusForbidden:
 		return "the front end refuses this way of asking; see its log"
-	case status == http.StatusNotFound:
+	case code == http.StatusNotFound:
 		return "there is no such credential, or no grant gives it to this user"
-	case status == http.StatusServiceUnavailable:
+	case code == http.StatusServiceUnavailable:
 		return "it is not in stock; see purser status"
 	default:
 		return fmt.Sprintf("%s is not Purser's container-credentials front end", base)

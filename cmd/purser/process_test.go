@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/purser-agent/purser/pkg/status"
 )
 
 const goodAnswer = `{"AccessKeyId":"ASIAEXAMPLE","SecretAccessKey":"s3cret/+<>","Token":"t0ken==","Expiration":"2026-11-23T05:00:00Z"}`
@@ -89,8 +91,8 @@ func TestCredentialProcessSaysWhatToDoAndPrintsNothing(t *testing.T) {
 		case "page":
 			io.WriteString(w, "<html>s3cret</html>")
 		default:
-			status := map[string]int{"401": 401, "403": 403, "404": 404, "503": 503, "500": 500}[name]
-			http.Error(w, goodAnswer, status)
+			code := map[string]int{"401": 401, "403": 403, "404": 404, "503": 503, "500": 500}[name]
+			http.Error(w, goodAnswer, code)
 		}
 	})
 	token := tokenIn(t, "t0ken")
@@ -107,7 +109,7 @@ func TestCredentialProcessSaysWhatToDoAndPrintsNothing(t *testing.T) {
 		{"huge", url, token, "the answer is not a credential; does --url name Purser's listener?"},
 		{"cut", url, token, "unexpected EOF"},
 		{"hang", url, token, "no answer; is purser running, and does --url name its listener?"},
-		{"web", "http://127.0.0.1:1", token, "connection refused; is purser running, and does --url name its listener?"},
+		{"web", "http://127.0.0.1:1", token, "purser is not running: Get \"http://127.0.0.1:1/v2/credentials/web\": dial tcp 127.0.0.1:1: connect: connection refused; start it, or name its listener with --url"},
 		{"web", url, tokenIn(t, ""), "the file is empty"},
 		{"web", url, t.TempDir(), "is a directory"},
 		{"web", url, tokenIn(t, "s3cret\nline"), "invalid header field value"},
@@ -122,6 +124,9 @@ func TestCredentialProcessSaysWhatToDoAndPrintsNothing(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got error %v, want %s", c.name, err, c.want)
 			continue
+		}
+		if got, want := errors.Is(err, status.ErrNotRunning), strings.Contains(c.want, "connection refused"); got != want {
+			t.Errorf("%s: got error %v, which is ErrNotRunning: %v", c.name, err, got)
 		}
 		if strings.Contains(err.Error(), "s3cret") || strings.Contains(err.Error(), "t0ken") {
 			t.Errorf("%s: the error shows a secret: %v", c.name, err)

@@ -46,7 +46,7 @@ func TestCommandsSayAtOnceThatNothingRuns(t *testing.T) {
 	}{
 		{[]string{"status"}, 3}, {[]string{"status", "--json"}, 3}, {[]string{"refresh"}, 3}, {[]string{"reload"}, 3},
 		{[]string{"wait", "--timeout", "300ms"}, 3},
-		{[]string{"credential-process", "test_role", "--url", "http://" + agent.Address}, 1},
+		{[]string{"credential-process", "test_role", "--url", "http://" + agent.Address}, 3},
 		{[]string{"statsu"}, 2}, {[]string{"status", "--jsno"}, 2}, {[]string{"credential-process"}, 2},
 	} {
 		began := time.Now()
