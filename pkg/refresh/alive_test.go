@@ -36,6 +36,9 @@ func TestAStuckLoopIsNotAlive(t *testing.T) {
 		if l.Alive() {
 			t.Error("alive a minute after it got stuck")
 		}
+		if got := len(l.Missing()); got != 1 { // would hang if the lock were held
+			t.Errorf("%d things missing, want the list", got)
+		}
 		u.dead.Store(false)
 		close(u.repaired)
 		time.Sleep(2 * time.Second) // it looks every second

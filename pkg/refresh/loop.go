@@ -103,6 +103,9 @@ func (l *Loop) Run(ctx context.Context) {
 	defer attempts.Wait()
 	l.Begin()
 	for {
+		if l.filesChanged() {
+			l.hurry()
+		}
 		wait := l.dispatch(ctx, &attempts)
 		select {
 		case <-ctx.Done():
@@ -162,7 +165,6 @@ func (l *Loop) dispatch(ctx context.Context, attempts *sync.WaitGroup) time.Dura
 	l.beat.Store(now.UnixNano())
 	l.noticeClock(now)
 	now = now.Round(0)
-	l.hurry(now)
 	l.noteStates(now)
 	if now.Before(l.paused) {
 		return min(pulse, l.paused.Sub(now))
@@ -196,19 +198,26 @@ func (l *Loop) limit() int {
 	return parallel
 }
 
+// filesChanged reports whether there is a new reason to try again. It looks without
+// the lock: a file may be on a disk that does not answer, and that must not hold up
+// those who only want to know how things are.
+func (l *Loop) filesChanged() bool {
+	l.mu.Lock()
+	failing := len(l.failing)
+	l.mu.Unlock()
+	w, ok := l.Source.(Watcher)
+	return failing > 0 && ok && w.Changed()
+}
+
 // hurry retries at once what failed before a file changed that the source depends on.
-func (l *Loop) hurry(now time.Time) {
-	if len(l.failing) == 0 {
-		return
-	}
-	if w, ok := l.Source.(Watcher); !ok || !w.Changed() {
-		return
-	}
+func (l *Loop) hurry() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.Log.Info().Msg("a file of this upstream has changed, trying again at once")
 	l.paused = time.Time{}
 	for j := range l.failing {
 		j.hurried = j.asking // that attempt may have seen the old file
-		l.queue.plan(j, now)
+		l.queue.plan(j, time.Now())
 	}
 }
 
