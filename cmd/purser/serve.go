@@ -92,6 +92,7 @@ func serve(paths []string) error {
 	if err != nil {
 		return err
 	}
+	defer resolver.Close()
 	a, err := newAgent(c, log, bound.keys, bound.listeners, resolver)
 	if err != nil {
 		return err
