@@ -345,7 +345,7 @@ func TestPromise5NothingNewIsServedUnderOldGrants(t *testing.T) {
 func TestWaitIsNotOverBeforeAnythingIsKnown(t *testing.T) {
 	ims, url := startIMS(t, "web")
 	ims.SetFaults(mock.Fault{Kind: mock.Hang})
-	r := startAgent(t, fromIMS(url))
+	r := startAgent(t, strings.Replace(fromIMS(url), "kind: ims", "kind: ims, timeouts: {header: 1s}", 1))
 	short, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	for _, visible := range []func(string) bool{
