@@ -73,12 +73,16 @@ func metadataAddresses(addresses ...string) (all []netip.AddrPort) {
 }
 
 func openIMDS(c *config.Config, keys *localKeys) (frontend.Dialect, error) {
-	return imds.New(imds.Options{
+	d, err := imds.New(imds.Options{
 		TokenKey:        keys.sessionTokens,
 		Metadata:        c.AWS.Metadata,
 		InstanceProfile: imds.InstanceProfile(c.AWS.InstanceProfile),
 		UserData:        c.AWS.UserData,
 	})
+	if err != nil {
+		return nil, fmt.Errorf("aws.%w", err)
+	}
+	return d, nil
 }
 
 func openECS(c *config.Config, keys *localKeys) (frontend.Dialect, error) {
@@ -89,9 +93,21 @@ func openECS(c *config.Config, keys *localKeys) (frontend.Dialect, error) {
 	return ecs.New(o)
 }
 
+// checkDialects opens every dialect, so that none can refuse a configuration that
+// was loaded.
+func checkDialects(c *config.Config) error {
+	keys := &localKeys{sessionTokens: imds.NewTokenKey()}
+	for _, d := range dialects {
+		if _, err := d.open(c, keys); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // configOptions tell pkg/config what there is to configure.
 func configOptions(paths, environ []string) config.Options {
-	o := config.Options{Paths: paths, Environ: environ, Kinds: map[string]func() any{}}
+	o := config.Options{Paths: paths, Environ: environ, Kinds: map[string]func() any{}, Check: checkDialects}
 	for name, k := range upstreamKinds {
 		o.Kinds[name] = k.options
 	}

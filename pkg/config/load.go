@@ -23,6 +23,10 @@ type Options struct {
 	Kinds map[string]func() any
 	// Dialects are the dialects that a listener can speak.
 	Dialects []string
+	// Check, if set, is asked about a configuration that nothing else is wrong with.
+	// Each of the errors that it joins begins with a key and a colon, and shows no
+	// secret.
+	Check func(*Config) error
 }
 
 // What is loaded if no path is given. One of both may be missing.

@@ -74,7 +74,7 @@ type Frontend struct {
 }
 
 // New checks the options and prepares every answer that does not depend on the
-// caller.
+// caller. What it says of the configured ones begins with their key below aws.
 func New(o Options) (*Frontend, error) {
 	if len(o.TokenKey) != TokenKeyBytes {
 		return nil, fmt.Errorf("the session token key has %d bytes, not %d", len(o.TokenKey), TokenKeyBytes)

@@ -78,7 +78,7 @@ func (o *Options) Validate() error {
 			all = append(all, fmt.Errorf("roles.%s.role: %w", name, err))
 		}
 	}
-	if o.AccountID != "" && !isAccountID(o.AccountID) {
+	if o.AccountID != "" && !credential.IsAccountID(o.AccountID) {
 		all = append(all, fmt.Errorf("account_id: %q is not an account's twelve digits; put them in quotes", o.AccountID))
 	}
 	return errors.Join(append(all, o.Options.Validate())...)
@@ -98,10 +98,6 @@ func checkRole(role string) error {
 		return fmt.Errorf("%q cannot be asked for in a URL", role)
 	}
 	return nil
-}
-
-func isAccountID(s string) bool {
-	return len(s) == 12 && strings.Trim(s, "0123456789") == ""
 }
 
 func trimBase(raw string) string { return strings.TrimRight(raw, "/") }
