@@ -148,7 +148,7 @@ func (a *agent) newFronts(c *config.Config) (map[string]*front, error) {
 		for _, d := range dialects {
 			if slices.Contains(spec.Dialects, d.name) {
 				f.dialects = append(f.dialects, opened[d.name])
-				hosts = append(hosts, opened[d.name].Hosts()...)
+				hosts = append(hosts, d.hosts...)
 			}
 		}
 		f.guard = frontend.NewGuard(l.Addr().Port(), hosts...)

@@ -161,7 +161,7 @@ func specs(c *config.Config) (specs []server.Spec) {
 		spec := server.Spec{Name: name, Address: l.Address, HopLimit: l.HopLimit, From: l.From}
 		for _, d := range dialects {
 			if slices.Contains(l.Dialects, d.name) {
-				spec.Destinations = append(spec.Destinations, d.destinations...)
+				spec.Destinations = append(spec.Destinations, d.destinations()...)
 			}
 		}
 		specs = append(specs, spec)

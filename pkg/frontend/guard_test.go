@@ -15,7 +15,7 @@ func request(host, proto string, header http.Header) *http.Request {
 }
 
 func TestGuardKnowsTheHostsOfMetadataServices(t *testing.T) {
-	guard := NewGuard(25772, "metadata.google.internal", "[fd20:ce::254]", "Creds.Example.com", "")
+	guard := NewGuard(25772, "metadata.google.internal", "[fd20:ce::254]", "fd00:ec2::254", "Creds.Example.com", "")
 	for _, test := range []struct {
 		host  string
 		known bool
@@ -24,7 +24,6 @@ func TestGuardKnowsTheHostsOfMetadataServices(t *testing.T) {
 		{"169.254.170.2", true},
 		{"169.254.170.23", true},
 		{"[fd00:ec2::254]", true},
-		{"[fd00:ec2::23]", true},
 		{"[FD00:EC2:0:0::254]:80", true},
 		{"[::ffff:169.254.169.254]", true},
 		{"localhost", true},
@@ -44,6 +43,7 @@ func TestGuardKnowsTheHostsOfMetadataServices(t *testing.T) {
 		{"evil.example:25772", false},
 		{"localhost.evil.example", false},
 		{"127.0.0.1.evil.example", false},
+		{"[fd00:ec2::23]", false}, // of a dialect that is not spoken here
 		{"10.0.0.1", false},
 		{"0.0.0.0", false},
 		{"2130706433", false},
@@ -110,7 +110,7 @@ func TestGuardBoundsWhatItTellsTheLog(t *testing.T) {
 }
 
 func TestGuardDoesNotAllocateForRequestsThatPass(t *testing.T) {
-	guard := NewGuard(25772, "metadata.google.internal")
+	guard := NewGuard(25772, "metadata.google.internal", "fd00:ec2::254")
 	for _, host := range []string{"169.254.169.254", "127.0.0.1:25772", "localhost:25772", "[::1]:25772", "[fd00:ec2::254]", "metadata.google.internal"} {
 		r := request(host, "HTTP/1.1", http.Header{"X-Forwarded-For": {""}})
 		allocations := testing.AllocsPerRun(100, func() {
@@ -139,7 +139,7 @@ func FuzzGuard(f *testing.F) {
 		}
 		name := strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
 		address, err := netip.ParseAddr(name)
-		link := err == nil && slices.Contains(metadataHosts, address.Unmap().String())
+		link := err == nil && slices.Contains([]string{MetadataAddress, ContainerAddress, PodIdentityAddress}, address.Unmap().String())
 		if name != "localhost" && !link && !address.Unmap().IsLoopback() {
 			t.Errorf("Host %q passed as %q", host, name)
 		}

@@ -106,8 +106,9 @@ func NewTokenKey() []byte {
 	return key
 }
 
-// Hosts implements frontend.Dialect.
-func (*Frontend) Hosts() []string { return []string{"169.254.169.254", "fd00:ec2::254"} }
+// Hosts lists the names and addresses, without port, under which clients know the
+// service.
+func Hosts() []string { return []string{frontend.MetadataAddress, "fd00:ec2::254"} }
 
 // Owns implements frontend.Dialect: the root and every known version.
 func (*Frontend) Owns(r *http.Request) bool {
