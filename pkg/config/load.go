@@ -63,6 +63,9 @@ func load(options Options, defaultFile, defaultFolder string) (*Config, error) {
 	if c.Group == "" {
 		c.Group = c.User
 	}
+	if _, set := c.Origin("connections", "per_user"); !set && c.Connections.Most > 0 {
+		c.Connections.PerUser = min(c.Connections.PerUser, c.Connections.Most)
+	}
 	if c.Group == "nobody" {
 		c.GroupFallback = "nogroup"
 	}
