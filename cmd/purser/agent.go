@@ -151,7 +151,7 @@ func (a *agent) newFronts(c *config.Config) (map[string]*front, error) {
 				hosts = append(hosts, d.hosts...)
 			}
 		}
-		f.guard = frontend.NewGuard(l.Addr().Port(), hosts...)
+		f.guard = frontend.NewGuard(l.Addr(), hosts...)
 		fronts[l.Name] = f
 	}
 	return fronts, nil

@@ -30,13 +30,13 @@ type Guard struct {
 	addresses map[netip.Addr]bool
 }
 
-// NewGuard returns the guard of a listener on port. Besides hosts, which are those
-// of its dialects and the configured ones and carry no port, it knows localhost, the
-// loopback addresses and the link-local addresses above. An IPv6 address may stand
-// in brackets.
-func NewGuard(port uint16, hosts ...string) *Guard {
+// NewGuard returns the guard of a listener at that address. It knows the address
+// unless that is a wildcard, localhost, the loopback addresses, the link-local
+// addresses above, and hosts: those of its dialects and the configured ones, without
+// port. An IPv6 address may stand in brackets.
+func NewGuard(listener netip.AddrPort, hosts ...string) *Guard {
 	g := &Guard{
-		port:      strconv.Itoa(int(port)),
+		port:      strconv.Itoa(int(listener.Port())),
 		names:     map[string]bool{"localhost": true},
 		addresses: map[netip.Addr]bool{},
 	}
@@ -49,6 +49,9 @@ func NewGuard(port uint16, hosts ...string) *Guard {
 		}
 	}
 	delete(g.names, "")
+	if own := listener.Addr().Unmap(); !own.IsUnspecified() {
+		g.addresses[own.WithZone("")] = true // clients send no zone
+	}
 	return g
 }
 
