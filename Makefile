@@ -68,7 +68,7 @@ demo: build ## a first look: mock and agent on loopback, a credential through cu
 
 fuzz: ## every fuzz target for FUZZTIME each
 	@for p in $$(go list ./...); do for f in $$(go test -list '^Fuzz' $$p | grep '^Fuzz'); do \
-		echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p || exit; done; done
+		echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$p || exit; done; done
 
 bench: build ## the figures of the README, measured here
 	cd pkg/e2e && go run ./bench

@@ -2,16 +2,18 @@ package main
 
 import (
 	"context"
+	"slices"
 
 	"github.com/purser-agent/purser/pkg/status"
 )
 
-// adminServer puts the operators' commands on the admin socket. The members of group
-// may use all of them.
-func (a *agent) adminServer(group string, reload func(context.Context) error) *status.Admin {
+// adminServer puts the operators' commands on the admin socket. The account owner and
+// the members of group may use all of them.
+func (a *agent) adminServer(owner uint32, group string, reload func(context.Context) error) *status.Admin {
 	admin := &status.Admin{
 		Status: a.report, Refresh: a.refreshNow, Wait: a.wait, Reload: reload,
 		View:      a.visibleTo,
+		Owner:     owner,
 		GroupName: group,
 		Log:       a.log,
 	}
@@ -28,14 +30,19 @@ func (a *agent) adminServer(group string, reload func(context.Context) error) *s
 }
 
 // visibleTo is what a local process that is no administrator may know of: what the
-// grants give it. Credentials are named by Names, so that nothing is fetched for it.
+// grants give it at the moment that it is asked. It is for one goroutine.
 func (a *agent) visibleTo(uid uint32, pid int32) func(string) bool {
-	names := map[string]struct{}{}
-	for _, name := range a.gate.View(a.resolver.Process(uid, pid)).Names() {
-		names[name] = struct{}{}
-	}
+	who := a.resolver.Process(uid, pid)
+	var names []string
+	var shown map[string]struct{}
 	return func(name string) bool {
-		_, ok := names[name]
+		if now := a.gate.View(who).Names(); shown == nil || !slices.Equal(now, names) {
+			names, shown = now, make(map[string]struct{}, len(now))
+			for _, n := range now {
+				shown[n] = struct{}{}
+			}
+		}
+		_, ok := shown[name]
 		return ok
 	}
 }

@@ -33,6 +33,7 @@ type agent struct {
 	log       zerolog.Logger
 	keys      *localKeys
 	resolver  *caller.Resolver
+	blind     error  // why callers cannot be identified, if so
 	host      string // identity of this host, for its place in the fleet
 	started   time.Time
 	accounts  *caller.Accounts
@@ -151,10 +152,10 @@ func (a *agent) newFronts(c *config.Config) (map[string]*front, error) {
 		for _, d := range dialects {
 			if slices.Contains(spec.Dialects, d.name) {
 				f.dialects = append(f.dialects, opened[d.name])
-				hosts = append(hosts, opened[d.name].Hosts()...)
+				hosts = append(hosts, d.hosts...)
 			}
 		}
-		f.guard = frontend.NewGuard(l.Addr().Port(), hosts...)
+		f.guard = frontend.NewGuard(l.Addr(), hosts...)
 		fronts[l.Name] = f
 	}
 	return fronts, nil
@@ -226,17 +227,22 @@ func (a *agent) alive() bool {
 // resolveEvery is how often the accounts of the grants are looked up.
 const resolveEvery = 5 * time.Minute
 
-// watchAccounts follows the user database.
+// watchAccounts follows the user database. It says what is new only.
 func (a *agent) watchAccounts(ctx context.Context) {
 	ticker := time.NewTicker(resolveEvery)
 	defer ticker.Stop()
+	var before []string
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			a.warn(a.gate.Resolve(ctx))
 		}
+		warnings := a.gate.Resolve(ctx)
+		if !slices.Equal(warnings, before) {
+			a.warn(warnings)
+		}
+		before = warnings
 	}
 }
 

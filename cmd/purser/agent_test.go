@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/purser-agent/purser/pkg/caller"
 	"github.com/purser-agent/purser/pkg/config"
+	"github.com/purser-agent/purser/pkg/credential"
 	"github.com/purser-agent/purser/pkg/mock"
 	"github.com/purser-agent/purser/pkg/server"
 	"github.com/purser-agent/purser/pkg/status"
@@ -86,7 +88,7 @@ func startAgent(t *testing.T, text string) *running {
 	life, stop := context.WithCancel(context.Background())
 	r.life = life
 	ended.Go(func() {
-		if err := r.agent.run(life, &bound{listeners: listeners, admin: admin}, load); err != nil {
+		if err := r.agent.run(life, &bound{starter: uint32(os.Geteuid()), listeners: listeners, admin: admin}, nil, load); err != nil {
 			t.Error(err)
 		}
 	})
@@ -146,13 +148,13 @@ func (r *running) keysOf(role string) string {
 	return body
 }
 
-func upstream(url string) string {
+func fromIMS(url string) string {
 	return fmt.Sprintf("upstreams: {dc: {kind: ims, url: %q}}\ngrants: {everyone: {credentials: ['*']}}\n", url)
 }
 
 func TestTheLineFromUpstreamToFrontEnd(t *testing.T) {
 	_, url := startIMS(t, "web", "db")
-	r := startAgent(t, upstream(url))
+	r := startAgent(t, fromIMS(url))
 	r.waitReady()
 	if _, list := r.get(""); list != "db" {
 		t.Errorf("got the list %q, want the first name only", list)
@@ -172,15 +174,16 @@ func TestPromise8AReloadThatCannotWorkChangesNothing(t *testing.T) {
 	down, downURL := startIMS(t, "other")
 	down.SetFaults(mock.Fault{Kind: mock.Status, Status: 503})
 	_, emptyURL := startIMS(t, "other")
-	good := upstream(url)
+	good := fromIMS(url)
 	r := startAgent(t, good)
 	r.waitReady()
 	before := r.keysOf("web")
 	for _, c := range []struct{ name, text, want string }{
 		{"a typo", strings.Replace(good, "grants", "grant", 1), `unknown key "grant"`},
 		{"an upstream that is down", strings.Replace(good, "dc: {", fmt.Sprintf("new: {kind: ims, url: %q}, dc: {", downURL), 1), `upstream "new"`},
-		{"the same upstream, changed and down", upstream(downURL), `upstream "dc"`},
+		{"the same upstream, changed and down", fromIMS(downURL), `upstream "dc"`},
 		{"a listener", good + "connections: {most: 1000}\n", "connections needs a restart"},
+		{"an upstream that is down and not required", strings.Replace(good, "dc: {", fmt.Sprintf("new: {kind: ims, required: false, url: %q}, dc: {", downURL), 1), `upstream "new"`},
 		{"a user", good + "user: root\n", "user, group need a restart"},
 		{"two upstreams that declare one name", fmt.Sprintf("upstreams: {a: {kind: ims, url: %q, roles: {x: {}}}, b: {kind: ims, url: %q, roles: {x: {}}}}\n", emptyURL, emptyURL), `both declare the credential "x"`},
 		{"a file that cannot be read", fmt.Sprintf("upstreams: {dc: {kind: ims, url: %q, tls: {ca: /does/not/exist}}}\n", strings.Replace(url, "http:", "https:", 1)), "/does/not/exist"},
@@ -210,7 +213,7 @@ func TestPromise8AReloadThatCannotWorkChangesNothing(t *testing.T) {
 func TestReloadTakesOverUpstreamsGrantsAndDialects(t *testing.T) {
 	_, url := startIMS(t, "web")
 	_, second := startIMS(t, "db")
-	r := startAgent(t, upstream(url))
+	r := startAgent(t, fromIMS(url))
 	r.waitReady()
 	before := r.keysOf("web")
 
@@ -243,7 +246,7 @@ func TestReloadTakesOverUpstreamsGrantsAndDialects(t *testing.T) {
 
 func TestPromise5AReloadClosesADoorOnOpenConnections(t *testing.T) {
 	_, url := startIMS(t, "web")
-	r := startAgent(t, upstream(url))
+	r := startAgent(t, fromIMS(url))
 	r.waitReady()
 	r.keysOf("web") // http.DefaultClient keeps the connection
 	r.write(fmt.Sprintf("upstreams: {dc: {kind: ims, url: %q}}\n", url))
@@ -258,7 +261,7 @@ func TestPromise5AReloadClosesADoorOnOpenConnections(t *testing.T) {
 func TestReloadsDoNotDisturbReaders(t *testing.T) {
 	_, url := startIMS(t, "web")
 	_, other := startIMS(t, "web")
-	r := startAgent(t, upstream(url))
+	r := startAgent(t, fromIMS(url))
 	r.waitReady()
 	stop := make(chan struct{})
 	var readers sync.WaitGroup
@@ -278,11 +281,96 @@ func TestReloadsDoNotDisturbReaders(t *testing.T) {
 		})
 	}
 	for i := range 20 {
-		r.write(upstream([]string{url, other}[i%2]))
+		r.write(fromIMS([]string{url, other}[i%2]))
 		if err := r.reload(); err != nil {
 			t.Error(err)
 		}
 	}
 	close(stop)
 	readers.Wait()
+}
+
+func TestAListedNameOutlivesADeclaredOneThatCameAndWent(t *testing.T) {
+	_, url := startIMS(t, "pub")
+	_, other := startIMS(t, "pub")
+	listed := fmt.Sprintf("upstreams: {listed: {kind: ims, url: %q}%%s}\ngrants: {everyone: {credentials: ['*']}}\n", url)
+	r := startAgent(t, fmt.Sprintf(listed, ""))
+	r.waitReady()
+	for _, also := range []string{fmt.Sprintf(", declared: {kind: ims, url: %q, roles: {pub: {}}}", other), ""} {
+		r.write(fmt.Sprintf(listed, also))
+		if err := r.reload(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.client().Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.keysOf("pub")
+}
+
+func TestPromise5NothingNewIsServedUnderOldGrants(t *testing.T) {
+	_, url := startIMS(t, "pub")
+	_, secret := startIMS(t, "payroll")
+	before := fromIMS(url)
+	after := fmt.Sprintf("upstreams: {dc: {kind: ims, url: %q}, pay: {kind: ims, url: %q}}\ngrants: {everyone: {credentials: [pub]}}\n", url, secret)
+	r := startAgent(t, before)
+	r.waitReady()
+	stop := make(chan struct{})
+	var readers sync.WaitGroup
+	for range 4 {
+		readers.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if code, _ := r.get("payroll"); code != http.StatusNotFound {
+					t.Errorf("got %d for what no grant gives", code)
+					return
+				}
+			}
+		})
+	}
+	for i := range 30 {
+		r.write([]string{after, before}[i%2])
+		if err := r.reload(); err != nil {
+			t.Error(err)
+		}
+	}
+	close(stop)
+	readers.Wait()
+}
+
+func TestWaitIsNotOverBeforeAnythingIsKnown(t *testing.T) {
+	ims, url := startIMS(t, "web")
+	ims.SetFaults(mock.Fault{Kind: mock.Hang})
+	r := startAgent(t, strings.Replace(fromIMS(url), "kind: ims", "kind: ims, timeouts: {header: 1s}", 1))
+	short, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	for _, visible := range []func(string) bool{
+		func(string) bool { return true },  // an administrator
+		func(string) bool { return false }, // somebody whose grants show nothing yet
+	} {
+		for _, names := range [][]string{nil, {"web"}} {
+			missing, err := r.agent.wait(short, names, visible)
+			if len(missing) == 0 || err != nil {
+				t.Errorf("waiting for %q: got %q, %v while the upstream hangs", names, missing, err)
+			}
+		}
+	}
+	ims.SetFaults()
+	if err := r.client().Refresh(t.Context()); err != nil {
+		t.Log(err) // the attempt that hung may be the one that was joined
+	}
+	r.waitReady()
+	for _, c := range []struct {
+		name    string
+		visible bool
+		want    error
+	}{{"web", true, nil}, {"web", false, credential.ErrNotFound}, {"wbe", true, credential.ErrNotFound}} {
+		if _, err := r.agent.wait(t.Context(), []string{c.name}, func(string) bool { return c.visible }); !errors.Is(err, c.want) {
+			t.Errorf("%s, visible %v: got %v, want %v", c.name, c.visible, err, c.want)
+		}
+	}
 }

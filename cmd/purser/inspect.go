@@ -23,6 +23,7 @@ import (
 	"github.com/purser-agent/purser/pkg/policy"
 	"github.com/purser-agent/purser/pkg/refresh"
 	"github.com/purser-agent/purser/pkg/store"
+	"github.com/purser-agent/purser/pkg/upstream"
 )
 
 // The commands in this file need no running daemon.
@@ -90,7 +91,10 @@ func check(ctx context.Context, c *config.Config, offline bool, out io.Writer) e
 	if err := giveUpRoot(who, zerolog.Nop()); err != nil { // files count as readable if that account can read them
 		return err
 	}
-	for _, warning := range policy.NewGate(&store.Store{}, nil, caller.Accounts{}).Set(ctx, grants(c)) {
+	if err := upstream.CheckReadable(c.Files); err != nil { // a reload reads them again
+		return usageError{err}
+	}
+	for _, warning := range policy.NewGate(&store.Store{}, nil, caller.Accounts{}).Prepare(ctx, grants(c)).Warnings {
 		fmt.Fprintln(out, "warning:", warning)
 	}
 	sources, err := openSources(c.Upstreams, &store.Store{}, zerolog.Nop())

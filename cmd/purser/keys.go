@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -84,7 +85,8 @@ func keep(path string, mode fs.FileMode, useful func([]byte) bool, generate func
 // maxKeyFile bounds what is read of a file of ours, in bytes.
 const maxKeyFile = 4096
 
-// readOwn reads a file that nobody else can have written and sets its mode.
+// readOwn reads a file of exactly this mode that nobody but us or root can have
+// written, and that is nowhere else under another name.
 func readOwn(path string, mode fs.FileMode) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -95,9 +97,8 @@ func readOwn(path string, mode fs.FileMode) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() || info.Mode().Perm()&0o022 != 0 || !ownedBy(info, os.Geteuid()) {
+	if info.Mode() != mode || !ownedBy(info, os.Geteuid()) || info.Sys().(*syscall.Stat_t).Nlink != 1 {
 		return nil, fmt.Errorf("%s is not a file of ours", path)
 	}
-	b, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
-	return b, errors.Join(err, f.Chmod(mode))
+	return io.ReadAll(io.LimitReader(f, maxKeyFile))
 }

@@ -6,18 +6,24 @@ import (
 	"io"
 	stdlog "log"
 	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 )
 
-// newLog returns the logger of the daemon, which writes to a file. If that leads to
-// the journal, each line begins with its priority, as sd-daemon(3) has it, so that
+// flushTime is how long the last lines may take at the end.
+const flushTime = 200 * time.Millisecond
+
+// newLog returns the logger of the daemon, which writes to a file in the background;
+// flush writes what is left and must be called at the end. If the file leads to the
+// journal, each line begins with its priority, as sd-daemon(3) has it, so that
 // journalctl -p works.
-func newLog(to *os.File, level, format string) (zerolog.Logger, error) {
+func newLog(to *os.File, level, format string) (log zerolog.Logger, flush func(), err error) {
 	if err := setLevel(level); err != nil {
-		return zerolog.Nop(), err
+		return zerolog.Nop(), nil, err
 	}
 	zerolog.TimeFieldFormat = time.RFC3339Nano
 	stdlog.SetOutput(io.Discard) // net/http logs there what a server says unasked
@@ -28,11 +34,42 @@ func newLog(to *os.File, level, format string) (zerolog.Logger, error) {
 			return zerolog.ConsoleWriter{Out: to, NoColor: plain, TimeFormat: time.TimeOnly}
 		}
 	}
-	out := layout(to)
-	if isJournal(to) {
-		out = journal{to, layout}
+	forJournal := isJournal(to)
+	logger := func(to io.Writer) zerolog.Logger {
+		out := layout(to)
+		if forJournal {
+			out = journal{to, layout}
+		}
+		return zerolog.New(out).With().Timestamp().Logger()
 	}
-	return zerolog.New(out).With().Timestamp().Logger(), nil
+	lines := newBacklog(to, func(lost int) []byte {
+		var text bytes.Buffer
+		log := logger(&text)
+		log.Warn().Int("lines", lost).Msg("lines of the log were lost: they came faster than they could be written")
+		return text.Bytes()
+	})
+	return logger(lines), writeAll(lines, to), nil
+}
+
+// writeAll starts to write lines to a file, and returns how to end that. Afterwards
+// the file is closed if it took too long, so that nobody else waits for it either.
+func writeAll(lines *backlog, to *os.File) (flush func()) {
+	// Caught, and not ignored, which programs that Purser runs would inherit: with
+	// neither, Go ends the process if whoever reads its stderr has left.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		lines.run()
+	}()
+	return func() {
+		lines.end()
+		select {
+		case <-written:
+		case <-time.After(flushTime):
+			_ = to.Close()
+		}
+	}
 }
 
 func setLevel(level string) error {
@@ -54,7 +91,7 @@ func isJournal(f *os.File) bool {
 
 // A journal prefixes lines with their priority.
 type journal struct {
-	to     *os.File
+	to     io.Writer
 	layout func(to io.Writer) io.Writer // how a line is written
 }
 

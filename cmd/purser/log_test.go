@@ -49,7 +49,7 @@ func TestLinesForTheJournalBeginWithTheirPriority(t *testing.T) {
 	for _, format := range []string{"json", "console"} {
 		t.Run(format, func(t *testing.T) {
 			f := logFile(t, true)
-			log, err := newLog(f, "trace", format)
+			log, flush, err := newLog(f, "trace", format)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -59,6 +59,7 @@ func TestLinesForTheJournalBeginWithTheirPriority(t *testing.T) {
 			log.Warn().Msg("four")
 			log.Error().Err(errors.New("first\nsecond")).Msg("five")
 			log.Log().Msg("six")
+			flush()
 			want := []string{`^<7>.*one`, `^<7>.*two`, `^<6>.*three.*web|^<6>.*web.*three`, `^<4>.*four`, `^<3>.*first\\nsecond`, `^<5>.*six`}
 			lines := strings.Split(strings.TrimSuffix(logged(t, f), "\n"), "\n")
 			if len(lines) != len(want) {
@@ -82,12 +83,13 @@ func TestLinesForOthersHaveNoPriority(t *testing.T) {
 		"console": `^\d\d:\d\d:\d\d INF said name=web\n$`,
 	} {
 		f := logFile(t, false)
-		log, err := newLog(f, "info", format)
+		log, flush, err := newLog(f, "info", format)
 		if err != nil {
 			t.Fatal(err)
 		}
 		log.Debug().Msg("below the level")
 		log.Info().Str("name", "web").Msg("said")
+		flush()
 		if got := logged(t, f); !regexp.MustCompile(want).MatchString(got) {
 			t.Errorf("%s: got %q, want %s", format, got, want)
 		}
@@ -107,7 +109,7 @@ func TestEveryLevelHasAPriority(t *testing.T) {
 
 func TestAnUnknownLevelIsRefused(t *testing.T) {
 	f := logFile(t, false)
-	if _, err := newLog(f, "loud", "json"); err == nil {
+	if _, _, err := newLog(f, "loud", "json"); err == nil {
 		t.Error("got no error")
 	}
 	if got := logged(t, f); got != "" {
@@ -118,7 +120,7 @@ func TestAnUnknownLevelIsRefused(t *testing.T) {
 func TestColoursAreForTerminalsOnly(t *testing.T) {
 	pseudo, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
-		t.Skipf("needs a pseudo terminal: %v", err)
+		lacks(t, "a pseudo terminal: "+err.Error())
 	}
 	defer pseudo.Close()
 	file := logFile(t, false)
@@ -138,11 +140,12 @@ func TestColoursAreForTerminalsOnly(t *testing.T) {
 			t.Errorf("%s: got %v", c.name, got)
 		}
 	}
-	log, err := newLog(file, "info", "console")
+	log, flush, err := newLog(file, "info", "console")
 	if err != nil {
 		t.Fatal(err)
 	}
 	log.Error().Msg("bad")
+	flush()
 	if got := logged(t, file); strings.Contains(got, "\x1b") {
 		t.Errorf("a file got colours: %q", got)
 	}

@@ -39,27 +39,30 @@ func ownFolder() string {
 	return filepath.Join(os.TempDir(), fmt.Sprintf("purser-%d", os.Getuid()))
 }
 
-// makeOwnFolder makes it, so that nobody else can enter, or makes sure of that.
+// makeOwnFolder makes it, so that nobody else can enter, or makes sure that nobody
+// else made it.
 func makeOwnFolder() (string, error) {
 	folder := ownFolder()
 	if err := os.Mkdir(folder, 0o700); err != nil && !os.IsExist(err) {
 		return "", err
 	}
-	info, err := os.Lstat(folder)
-	if err != nil {
-		return "", err
-	}
-	if !info.IsDir() || info.Mode().Perm()&0o022 != 0 || !ownedBy(info, os.Getuid()) {
+	if !isOwn(folder) {
 		return "", fmt.Errorf("%s is not a folder of this user alone; remove it, or set XDG_RUNTIME_DIR", folder)
 	}
 	return folder, nil
 }
 
+// isOwn reports whether a folder is one that nobody else can put anything into.
+func isOwn(folder string) bool {
+	info, err := os.Lstat(folder)
+	return err == nil && info.IsDir() && info.Mode().Perm()&0o022 == 0 && ownedBy(info, os.Getuid())
+}
+
 // besideSocket is a file of the runtime folder of whichever Purser is there: the
 // user's own, if it runs, or the system's.
 func besideSocket(name string) string {
-	if path := filepath.Join(ownFolder(), name); os.Geteuid() != 0 && exists(path) {
-		return path
+	if folder := ownFolder(); os.Geteuid() != 0 && isOwn(folder) && exists(filepath.Join(folder, name)) {
+		return filepath.Join(folder, name)
 	}
 	return filepath.Join(filepath.Dir(systemSocket), name)
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/purser-agent/purser/pkg/config"
 	"github.com/purser-agent/purser/pkg/credential"
+	"github.com/purser-agent/purser/pkg/policy"
 	"github.com/purser-agent/purser/pkg/refresh"
 )
 
@@ -68,11 +69,14 @@ func (a *agent) tryReload(ctx, life context.Context, load func() (*config.Config
 	if err != nil {
 		return err
 	}
+	if err := needIdentity(next, a.blind); err != nil {
+		return err
+	}
 	added := a.changed(next, sources)
 	if err := try(ctx, added); err != nil {
 		return err
 	}
-	a.swap(life, next, fronts, added)
+	a.swap(life, next, a.gate.Prepare(ctx, grants(next)), fronts, added)
 	return nil
 }
 
@@ -117,23 +121,22 @@ func needRestart(present, next *config.Config) (keys []string) {
 	return keys
 }
 
-// try has every line fetch once, after those that may give its base. Only a required
-// one has to succeed.
+// try has every line fetch once, after those that may give its base.
 func try(ctx context.Context, lines map[string]*line) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, trialTime, fmt.Errorf("no answer within %v", trialTime))
-	defer cancel()
-	var (
-		mu     sync.Mutex // guards errs
-		errs   []error
-		trials sync.WaitGroup
-		tried  = map[string]chan struct{}{}
-	)
+	tried := map[string]chan struct{}{}
 	for name, l := range lines {
 		if err := l.source.Check(); err != nil {
 			return fmt.Errorf("upstream %q: %w", name, err)
 		}
 		tried[name] = make(chan struct{})
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, trialTime, fmt.Errorf("no answer within %v", trialTime))
+	defer cancel()
+	var (
+		mu     sync.Mutex // guards errs
+		errs   []error
+		trials sync.WaitGroup
+	)
 	for name, l := range lines {
 		trials.Go(func() {
 			defer close(tried[name])
@@ -142,7 +145,7 @@ func try(ctx context.Context, lines map[string]*line) error {
 					<-first
 				}
 			}
-			if err := l.loop.Trial(ctx); err != nil && l.config.Required {
+			if err := l.loop.Trial(ctx); err != nil {
 				mu.Lock()
 				defer mu.Unlock()
 				errs = append(errs, err)
@@ -154,28 +157,19 @@ func try(ctx context.Context, lines map[string]*line) error {
 	return errors.Join(errs...)
 }
 
-// swap makes next the running configuration. What a line that goes had in stock
-// stays until its successor puts something in its place, and leaves if none does.
-func (a *agent) swap(life context.Context, next *config.Config, fronts map[string]*front, added map[string]*line) {
-	a.mu.Lock()
-	var gone []*line
-	for name, l := range a.lines {
-		_, kept := next.Upstreams[name]
-		if kept && added[name] == nil {
-			l.loop.ListSoon()
+// swap makes next the running configuration. Lines that go are stopped first, which
+// may take a moment and changes nothing that is served; the rest is quick, and the
+// grants come first, so that nothing new is served under old ones. What a line that
+// goes had in stock stays until its successor puts something in its place, and
+// leaves if none does.
+func (a *agent) swap(life context.Context, next *config.Config, rules *policy.Prepared, fronts map[string]*front, added map[string]*line) {
+	var gone, kept []*line
+	for name, l := range a.lines { // only reloads change lines, and we are the one
+		if _, stays := next.Upstreams[name]; stays && added[name] == nil {
+			kept = append(kept, l)
 			continue
 		}
 		gone = append(gone, l)
-		delete(a.lines, name)
-		if !kept {
-			a.telemetry.Forget(name)
-		}
-	}
-	maps.Copy(a.lines, added)
-	a.config = next
-	a.mu.Unlock()
-
-	for _, l := range gone {
 		l.stop()
 	}
 	var held []credential.Key
@@ -183,18 +177,44 @@ func (a *agent) swap(life context.Context, next *config.Config, fronts map[strin
 		<-l.ended
 		held = append(held, l.loop.Stop()...)
 	}
-	for _, l := range added {
-		l.start(life)
-	}
-	for _, key := range held {
-		if a.claims.Holder(key) == "" {
-			a.store.Remove(key)
+
+	a.claims.Unheld(without(held, added), a.store.Remove) // before the new grants come
+
+	a.mu.Lock()
+	a.gate.Commit(rules)
+	a.fronts.Store(&fronts)
+	for _, l := range gone {
+		delete(a.lines, l.loop.Upstream)
+		if _, stays := next.Upstreams[l.loop.Upstream]; !stays {
+			a.telemetry.Forget(l.loop.Upstream)
 		}
 	}
-	a.warn(a.gate.Set(life, grants(next)))
-	a.fronts.Store(&fronts)
+	for name, l := range added {
+		l.start(life)
+		a.lines[name] = l
+	}
+	a.claims.Unheld(held, a.store.Remove)
+	a.config = next
+	a.mu.Unlock()
+
+	for _, l := range kept {
+		l.loop.ListSoon() // after the others gave up their names
+	}
+	a.warn(rules.Warnings)
 	if err := setLevel(next.Log.Level); err != nil {
 		a.log.Error().Err(err).Msg("log level not changed")
 	}
 	a.progress()
+}
+
+// without returns those of keys that none of the lines has fetched in its trial.
+func without(keys []credential.Key, lines map[string]*line) []credential.Key {
+	fetched := map[credential.Key]credential.Credential{}
+	for _, l := range lines {
+		maps.Copy(fetched, l.loop.Fetched())
+	}
+	return slices.DeleteFunc(slices.Clone(keys), func(key credential.Key) bool {
+		_, ok := fetched[key]
+		return ok
+	})
 }

@@ -8,15 +8,38 @@ import (
 	"slices"
 	"time"
 
-	"github.com/purser-agent/purser/pkg/caller"
 	"github.com/purser-agent/purser/pkg/credential"
 	"github.com/purser-agent/purser/pkg/refresh"
 	"github.com/purser-agent/purser/pkg/status"
 	"github.com/purser-agent/purser/pkg/telemetry"
 )
 
+// mostNamed bounds for how many callers a report asks the user database.
+const mostNamed = 20
+
 // report is everything that an operator may know.
 func (a *agent) report(ctx context.Context) status.Report {
+	r := a.state()
+	for i, c := range a.server.Callers() {
+		caller := status.Caller{
+			Known: c.Identity.Known, Unit: c.Identity.Unit,
+			Requests: c.Requests, Denied: c.Denied, Connections: c.Connections, Open: c.Open,
+			LastSeen: c.Last, UserAgent: c.UserAgent,
+		}
+		if caller.Known {
+			caller.UID = new(c.Identity.UID)
+		}
+		if caller.Known && i < mostNamed {
+			caller.User, _ = a.accounts.Name(ctx, c.Identity.UID)
+		}
+		r.Callers = append(r.Callers, caller)
+	}
+	return r
+}
+
+// state is the part of a report that is at hand: no callers, whose names a slow
+// directory may know.
+func (a *agent) state() status.Report {
 	ready, missing := a.ready.Ready()
 	r := status.Report{
 		Version: version, PID: os.Getpid(), UptimeSeconds: int64(time.Since(a.started).Seconds()),
@@ -39,12 +62,6 @@ func (a *agent) report(ctx context.Context) status.Report {
 		for _, row := range rows {
 			r.Credentials = append(r.Credentials, describe(l.loop.Upstream, row))
 		}
-	}
-	for _, c := range a.server.Callers() {
-		r.Callers = append(r.Callers, a.describeCaller(ctx, c.Identity, status.Caller{
-			Requests: c.Requests, Denied: c.Denied, Connections: c.Connections, Open: c.Open,
-			LastSeen: c.Last, UserAgent: c.UserAgent,
-		}))
 	}
 	return r
 }
@@ -71,15 +88,6 @@ func describe(upstream string, row refresh.Row) status.Credential {
 	}
 	if row.Holder != "" {
 		c.NextRefresh = time.Time{}
-	}
-	return c
-}
-
-func (a *agent) describeCaller(ctx context.Context, id caller.Identity, c status.Caller) status.Caller {
-	c.Known, c.Unit = id.Known, id.Unit
-	if id.Known {
-		c.UID = new(id.UID)
-		c.User, _ = a.accounts.Name(ctx, id.UID)
 	}
 	return c
 }
@@ -148,8 +156,9 @@ func (a *agent) telemetryOptions() telemetry.Options {
 	}
 }
 
-// statusLine is what systemctl status shows.
-func (a *agent) statusLine() string { return a.report(context.Background()).Line() }
+// statusLine is what systemctl status shows. It is asked for every few seconds, by
+// the one who feeds the watchdog.
+func (a *agent) statusLine() string { return a.state().Line() }
 
 // refreshNow is the command of that name.
 func (a *agent) refreshNow(ctx context.Context, names []string) error {
@@ -177,9 +186,9 @@ func (a *agent) refreshNow(ctx context.Context, names []string) error {
 // is done.
 func (a *agent) wait(ctx context.Context, names []string, visible func(string) bool) ([]string, error) {
 	for {
-		missing := a.stillMissing(names, visible)
-		if len(missing) == 0 {
-			return nil, nil
+		missing, err := a.stillMissing(names, visible)
+		if err != nil || len(missing) == 0 {
+			return nil, err
 		}
 		select {
 		case <-ctx.Done():
@@ -189,19 +198,29 @@ func (a *agent) wait(ctx context.Context, names []string, visible func(string) b
 	}
 }
 
-func (a *agent) stillMissing(names []string, visible func(string) bool) (missing []string) {
+// stillMissing names what is not in stock. Until every upstream has said what it
+// grants, nobody can say that a name does not exist, or that nothing is missing.
+func (a *agent) stillMissing(names []string, visible func(string) bool) (missing []string, err error) {
+	complete := a.store.Complete()
 	if len(names) == 0 {
 		for _, name := range a.missing() {
 			if visible(name) {
 				missing = append(missing, name)
 			}
 		}
-		return missing
+		if len(missing) == 0 && !complete {
+			missing = []string{"what the upstreams grant"}
+		}
+		return missing, nil
 	}
 	for _, name := range names {
-		if _, err := a.store.Get(credential.Key{Name: name}); err != nil || !visible(name) {
+		_, err := a.store.Get(credential.Key{Name: name})
+		switch {
+		case complete && (!visible(name) || errors.Is(err, credential.ErrNotFound)):
+			return nil, fmt.Errorf("%q: %w", name, credential.ErrNotFound)
+		case err != nil || !visible(name):
 			missing = append(missing, name)
 		}
 	}
-	return missing
+	return missing, nil
 }

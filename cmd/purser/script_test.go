@@ -54,7 +54,7 @@ func TestScripts(t *testing.T) {
 			return false, fmt.Errorf("unknown condition %q", condition)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"ims": orderIMS, "exits": exits, "prints": prints, "keys": keys,
+			"ims": orderIMS, "exits": exits, "prints": prints, "keys": keys, "needs": needs,
 		},
 	})
 }
@@ -70,13 +70,45 @@ func buildProgram(t *testing.T, folder string) {
 	}
 }
 
-type imsKey struct{}
+// lacks skips a test for what the machine does not have, loudly. In CI that is a
+// failure: what is never run proves nothing.
+func lacks(t interface {
+	Fatal(...any)
+	Skip(...any)
+}, what string) {
+	if os.Getenv("CI") == "true" {
+		t.Fatal("needs " + what + ", and CI=true allows no skip")
+	}
+	t.Skip("SKIPPED, needs " + what)
+}
+
+// needs is `needs root|PROGRAM...`: the script is skipped where one is not there.
+func needs(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: needs root|PROGRAM...")
+	}
+	for _, what := range args {
+		missing := os.Geteuid() != 0
+		if what != "root" {
+			_, err := exec.LookPath(what)
+			missing = err != nil
+		}
+		if missing {
+			lacks(ts.Value(testKey{}).(testscript.T), what)
+		}
+	}
+}
+
+type (
+	imsKey  struct{} // of the script's *mock.IMS
+	testKey struct{} // of its testscript.T
+)
 
 func setUp(env *testscript.Env, programs string) error {
 	ims := mock.NewIMS(mock.IMSOptions{Roles: []mock.Role{{Name: "db"}, {Name: "web"}}})
 	server := httptest.NewServer(ims)
 	env.Defer(server.Close)
-	env.Values[imsKey{}] = ims
+	env.Values[imsKey{}], env.Values[testKey{}] = ims, env.T()
 	// Port numbers are the usual ones: nobody else has the address.
 	host := fmt.Sprintf("127.%d.%d.%d", 64+rand.N(64), rand.N(256), 1+rand.N(254))
 	env.Setenv("IMS", ims.URL(server.URL))

@@ -20,6 +20,7 @@ import (
 	"github.com/purser-agent/purser/pkg/config"
 	"github.com/purser-agent/purser/pkg/server"
 	"github.com/purser-agent/purser/pkg/status"
+	"github.com/purser-agent/purser/pkg/upstream"
 )
 
 func serveCommand() *cobra.Command {
@@ -49,19 +50,26 @@ func loadConfig(paths []string) (*config.Config, error) {
 	if err != nil {
 		return nil, usageError{err}
 	}
-	return c, placeSocket(c)
+	return c, nil
 }
 
 // serve is the daemon, in the order in which it comes to life.
 func serve(paths []string) error {
+	// From here on a hangup asks for a reload, also if it comes early.
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
 	c, err := loadConfig(paths)
 	if err != nil {
 		return err
 	}
-	log, err := newLog(os.Stderr, c.Log.Level, c.Log.Format)
+	if err := placeSocket(c); err != nil {
+		return err
+	}
+	log, flush, err := newLog(os.Stderr, c.Log.Level, c.Log.Format)
 	if err != nil {
 		return usageError{err}
 	}
+	defer flush()
 	log.Info().Str("version", version).Strs("files", c.Files).Msg("starting")
 	for _, notice := range c.Notices {
 		log.Warn().Msg(notice)
@@ -77,19 +85,33 @@ func serve(paths []string) error {
 	if err := giveUpRoot(bound.account, log); err != nil {
 		return err
 	}
-	resolver, err := newResolver(c, log)
+	if err := upstream.CheckReadable(c.Files); err != nil { // a reload reads them again
+		return usageError{err}
+	}
+	resolver, blind, err := newResolver(c, log)
 	if err != nil {
 		return err
 	}
+	defer resolver.Close()
 	a, err := newAgent(c, log, bound.keys, bound.listeners, resolver)
 	if err != nil {
 		return err
 	}
-	return a.run(life, bound, func() (*config.Config, error) { return loadConfig(paths) })
+	a.blind = blind
+	return a.run(life, bound, hangups, func() (*config.Config, error) {
+		next, err := loadConfig(paths)
+		if err == nil {
+			if _, set := next.Origin("admin", "socket"); !set {
+				next.Admin.Socket = c.Admin.Socket // where it was placed at the start
+			}
+		}
+		return next, err
+	})
 }
 
 // bound is everything that may need root to open.
 type bound struct {
+	starter   uint32 // the uid before root is given up
 	account   account
 	keys      *localKeys
 	listeners []*server.Listener
@@ -98,7 +120,7 @@ type bound struct {
 }
 
 func bind(ctx context.Context, c *config.Config, log zerolog.Logger) (b *bound, err error) {
-	b = &bound{}
+	b = &bound{starter: uint32(os.Geteuid())}
 	defer func() {
 		if err != nil {
 			b.close()
@@ -139,7 +161,7 @@ func specs(c *config.Config) (specs []server.Spec) {
 		spec := server.Spec{Name: name, Address: l.Address, HopLimit: l.HopLimit, From: l.From}
 		for _, d := range dialects {
 			if slices.Contains(l.Dialects, d.name) {
-				spec.Destinations = append(spec.Destinations, d.destinations...)
+				spec.Destinations = append(spec.Destinations, d.destinations()...)
 			}
 		}
 		specs = append(specs, spec)
@@ -148,29 +170,39 @@ func specs(c *config.Config) (specs []server.Spec) {
 }
 
 // newResolver finds callers, and shows that it can before anybody depends on it.
-func newResolver(c *config.Config, log zerolog.Logger) (*caller.Resolver, error) {
-	resolver, err := caller.New()
-	if err != nil {
-		return nil, err
+// blind says why it cannot, where nobody does.
+func newResolver(c *config.Config, log zerolog.Logger) (resolver *caller.Resolver, blind, err error) {
+	if resolver, err = caller.New(); err != nil {
+		return nil, nil, err
 	}
-	err = resolver.SelfTest()
-	if err == nil {
-		return resolver, nil
+	blind = resolver.SelfTest()
+	if err := needIdentity(c, blind); err != nil {
+		return nil, nil, err
+	}
+	if blind != nil {
+		log.Warn().Err(blind).Msg("callers cannot be identified as they should")
+	}
+	return resolver, blind, nil
+}
+
+// needIdentity says which grant depends on who is asking, if that cannot be found out.
+func needIdentity(c *config.Config, blind error) error {
+	if blind == nil {
+		return nil
 	}
 	for name, grant := range c.Grants {
-		if len(grant.Unit) > 0 || name != config.Everyone && !errors.Is(err, caller.ErrNoUnits) {
-			return nil, fmt.Errorf("grant %q depends on who is asking, which cannot be found out: %w", name, err)
+		if len(grant.Unit) > 0 || name != config.Everyone && !errors.Is(blind, caller.ErrNoUnits) {
+			return fmt.Errorf("grant %q depends on who is asking, which cannot be found out: %w", name, blind)
 		}
 	}
-	log.Warn().Err(err).Msg("callers cannot be identified as they should")
-	return resolver, nil
+	return nil
 }
 
 // stopTime is how long answers under way may take at a stop.
 const stopTime = 5 * time.Second
 
-// run serves until life ends. load loads the configuration for a reload.
-func (a *agent) run(life context.Context, b *bound, load func() (*config.Config, error)) error {
+// run serves until life ends, and takes over what load loads at each hangup.
+func (a *agent) run(life context.Context, b *bound, hangups <-chan os.Signal, load func() (*config.Config, error)) error {
 	ctx, cancel := context.WithCancelCause(life)
 	defer cancel(nil)
 	failed := func(err error) {
@@ -179,30 +211,31 @@ func (a *agent) run(life context.Context, b *bound, load func() (*config.Config,
 		}
 	}
 	start := a.config // from here on a reload may replace it
-	a.warn(a.gate.Set(ctx, grants(start)))
 	notifier := a.notifier()
 	reload := func(within context.Context) error {
 		return notifier.Reload(func() error { return a.reloadFrom(within, ctx, load) })
 	}
-
-	admin := a.adminServer(start.Admin.Group, reload)
-
 	var parts sync.WaitGroup
+	parts.Go(func() { notifier.Run(ctx) }) // first of all: the user database may be slow
+	rules := a.gate.Prepare(ctx, grants(start))
+	a.gate.Commit(rules)
+	a.warn(rules.Warnings)
+	admin := a.adminServer(b.starter, start.Admin.Group, reload)
+	for _, l := range a.lines {
+		l.start(ctx)
+	}
+	a.progress()
+
 	parts.Go(func() { failed(a.server.Serve(b.listeners...)) })
 	if b.telemetry != nil {
 		parts.Go(func() { failed(a.telemetry.Serve(ctx, b.telemetry)) })
 	}
 	parts.Go(func() { failed(admin.Serve(ctx, b.admin)) })
-	for _, l := range a.lines {
-		l.start(ctx)
-	}
-	a.progress()
 	parts.Go(func() { a.ready.Run(ctx) })
-	parts.Go(func() { a.watchAccounts(ctx) })
-	parts.Go(func() { notifier.Run(ctx) })
-	parts.Go(func() { tuneGarbage(ctx) })
-	parts.Go(func() { reloadOnHangup(ctx, reload) })
 	parts.Go(func() { failed(a.awaitReady(ctx, start.Ready.Timeout)) })
+	parts.Go(func() { a.watchAccounts(ctx) })
+	parts.Go(func() { tuneGarbage(ctx) })
+	parts.Go(func() { reloadOnHangup(ctx, hangups, reload) })
 
 	<-ctx.Done()
 	why := context.Cause(ctx)
@@ -243,10 +276,7 @@ func (a *agent) awaitReady(ctx context.Context, timeout time.Duration) error {
 }
 
 // reloadOnHangup reloads at each SIGHUP. The outcome is logged and shown by status.
-func reloadOnHangup(ctx context.Context, reload func(context.Context) error) {
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	defer signal.Stop(hangups)
+func reloadOnHangup(ctx context.Context, hangups <-chan os.Signal, reload func(context.Context) error) {
 	for {
 		select {
 		case <-ctx.Done():

@@ -74,33 +74,40 @@ func kind[O any, S source](defaults func() *O, open func(string, *O, zerolog.Log
 type dialectSetup struct {
 	name string
 	open func(c *config.Config, keys *localKeys) (frontend.Dialect, error)
-	// destinations are the addresses at which the dialect's clients look for their
-	// metadata service, and from which a DNAT rule may lead here.
-	destinations []netip.AddrPort
+	// hosts are the names and addresses of the metadata service that the dialect's
+	// clients look for.
+	hosts []string
 }
 
 // dialects are asked in this order whether a request is theirs; the last of those
 // that a listener speaks answers the rest.
 var dialects = []dialectSetup{
-	{"ecs", openECS, metadataAddresses("169.254.170.2", "169.254.170.23", "fd00:ec2::23")},
-	{"aws", openIMDS, metadataAddresses("169.254.169.254", "fd00:ec2::254")},
+	{"ecs", openECS, ecs.Hosts()},
+	{"aws", openIMDS, imds.Hosts()},
 }
 
-// metadataAddresses are port 80 of link-local addresses.
-func metadataAddresses(addresses ...string) (all []netip.AddrPort) {
-	for _, address := range addresses {
-		all = append(all, netip.AddrPortFrom(netip.MustParseAddr(address), 80))
+// destinations are where the dialect's clients may have sent what a DNAT rule led
+// here: port 80 of the addresses among its hosts.
+func (d dialectSetup) destinations() (all []netip.AddrPort) {
+	for _, host := range d.hosts {
+		if address, err := netip.ParseAddr(host); err == nil {
+			all = append(all, netip.AddrPortFrom(address, 80))
+		}
 	}
 	return all
 }
 
 func openIMDS(c *config.Config, keys *localKeys) (frontend.Dialect, error) {
-	return imds.New(imds.Options{
+	d, err := imds.New(imds.Options{
 		TokenKey:        keys.sessionTokens,
 		Metadata:        c.AWS.Metadata,
 		InstanceProfile: imds.InstanceProfile(c.AWS.InstanceProfile),
 		UserData:        c.AWS.UserData,
 	})
+	if err != nil {
+		return nil, fmt.Errorf("aws.%w", err)
+	}
+	return d, nil
 }
 
 func openECS(c *config.Config, keys *localKeys) (frontend.Dialect, error) {
@@ -111,9 +118,21 @@ func openECS(c *config.Config, keys *localKeys) (frontend.Dialect, error) {
 	return ecs.New(o)
 }
 
+// checkDialects opens every dialect, so that none can refuse a configuration that
+// was loaded.
+func checkDialects(c *config.Config) error {
+	keys := &localKeys{sessionTokens: imds.NewTokenKey()}
+	for _, d := range dialects {
+		if _, err := d.open(c, keys); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // configOptions tell pkg/config what there is to configure.
 func configOptions(paths, environ []string) config.Options {
-	o := config.Options{Paths: paths, Environ: environ, Kinds: map[string]func() any{}}
+	o := config.Options{Paths: paths, Environ: environ, Kinds: map[string]func() any{}, Check: checkDialects}
 	for name, k := range upstreamKinds {
 		o.Kinds[name] = k.options
 	}

@@ -39,6 +39,11 @@ func (l *loader) check(c *Config) {
 	for _, name := range slices.Sorted(maps.Keys(c.Grants)) {
 		l.checkGrant(path{"grants", name}, c.Grants[name])
 	}
+	if l.options.Check != nil && len(l.problems) == 0 {
+		for _, err := range flatten(l.options.Check(c)) {
+			l.rejectOption(nil, err)
+		}
+	}
 }
 
 // reject notes a problem at a path unless decoding had one there already. Several
@@ -156,7 +161,7 @@ func (l *loader) checkAWS(aws AWS) {
 	if profile.ID != "" && profile.ARN == "" {
 		l.reject(at, "%s has an id but no arn", at)
 	}
-	if parts := strings.SplitN(profile.ARN, ":", 6); profile.ARN != "" && (len(parts) < 6 || parts[0] != "arn") {
+	if arn, ok := credential.ParseARN(profile.ARN); profile.ARN != "" && (!ok || !arn.IsInstanceProfile()) {
 		l.reject(at.with("arn"), "%s: %s is not an ARN such as arn:aws:iam::123456789012:instance-profile/web",
 			at.with("arn"), quote(profile.ARN))
 	}
@@ -203,11 +208,15 @@ func (l *loader) checkUpstream(at path, upstream Upstream) {
 	}
 }
 
-// rejectOption notes what a kind says of its options, at the line of the key that
-// the error begins with.
+// rejectOption notes what a kind says of its options, or a dialect of the whole
+// configuration, at the line of the key that the error begins with.
 func (l *loader) rejectOption(at path, err error) {
-	key, _, _ := strings.Cut(err.Error(), ":")
-	l.reject(slices.Concat(at, strings.Split(key, ".")), "%s.%s", at, err)
+	text := err.Error()
+	key, _, _ := strings.Cut(text, ":")
+	if len(at) > 0 {
+		text = at.String() + "." + text
+	}
+	l.reject(slices.Concat(at, strings.Split(key, ".")), "%s", text)
 }
 
 // flatten lists the errors that errors.Join put together.

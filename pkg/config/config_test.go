@@ -248,3 +248,23 @@ func outcome(t *testing.T, o Options) []txtar.File {
 	}
 	return found
 }
+
+func TestThePlacesOfOneUserFollowTheirSumWhereOnlyThatIsSet(t *testing.T) {
+	for _, test := range []struct {
+		text          string
+		most, perUser int
+	}{
+		{"{}", 4096, 512},
+		{"connections: {most: 100}", 100, 100},
+		{"connections: {most: 1000}", 1000, 512},
+		{"connections: {most: 100, per_user: 10}", 100, 10},
+	} {
+		c, err := loadText(t, test.text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := c.Connections; got.Most != test.most || got.PerUser != test.perUser {
+			t.Errorf("%s: got %+v, want %d and %d", test.text, got, test.most, test.perUser)
+		}
+	}
+}

@@ -23,6 +23,10 @@ type Options struct {
 	Kinds map[string]func() any
 	// Dialects are the dialects that a listener can speak.
 	Dialects []string
+	// Check, if set, is asked about a configuration that nothing else is wrong with.
+	// Each of the errors that it joins begins with a key and a colon, and shows no
+	// secret.
+	Check func(*Config) error
 }
 
 // What is loaded if no path is given. One of both may be missing.
@@ -58,6 +62,9 @@ func load(options Options, defaultFile, defaultFolder string) (*Config, error) {
 	c.Notices = l.notices.lines()
 	if c.Group == "" {
 		c.Group = c.User
+	}
+	if _, set := c.Origin("connections", "per_user"); !set && c.Connections.Most > 0 {
+		c.Connections.PerUser = min(c.Connections.PerUser, c.Connections.Most)
 	}
 	if c.Group == "nobody" {
 		c.GroupFallback = "nogroup"

@@ -344,21 +344,6 @@ func TestDefaultListenerCanBeRemoved(t *testing.T) {
 	}
 }
 
-func TestUserDataIsAtMostAsLongAsOnEC2(t *testing.T) {
-	for _, test := range []struct {
-		length int
-		want   string
-	}{
-		{16 << 10, "<nil>"},
-		{16<<10 + 1, "purser.yaml:1: aws.user_data is longer than 16384 bytes"},
-	} {
-		_, err := loadText(t, "aws: {user_data: "+strings.Repeat("x", test.length)+"}")
-		if got := fmt.Sprint(err); got != test.want {
-			t.Errorf("%d bytes: got %s, want %s", test.length, got, test.want)
-		}
-	}
-}
-
 func TestNearestName(t *testing.T) {
 	known := []string{"address", "dialects", "from", "hop_limit", "hosts", "user", "log__level"}
 	for _, test := range []struct{ word, want string }{

@@ -45,9 +45,13 @@ func (p path) String() string {
 	return text.String()
 }
 
-// quote shows a name or value from a file in a message, bounded.
+// quote shows a name or value from a file in a message, bounded. In an address with
+// a user and a password, in whatever key it stands, they are left out.
 func quote(text string) string {
 	const most = 80
+	if before := strings.LastIndexByte(text, '@'); before >= 0 && strings.Contains(text[:before], ":") {
+		text = "..." + text[before:]
+	}
 	if len(text) > most {
 		return strconv.Quote(strings.ToValidUTF8(text[:most], "")) + "..."
 	}

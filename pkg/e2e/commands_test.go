@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -45,7 +46,7 @@ func TestCommandsSayAtOnceThatNothingRuns(t *testing.T) {
 	}{
 		{[]string{"status"}, 3}, {[]string{"status", "--json"}, 3}, {[]string{"refresh"}, 3}, {[]string{"reload"}, 3},
 		{[]string{"wait", "--timeout", "300ms"}, 3},
-		{[]string{"credential-process", "test_role", "--url", "http://" + agent.Address}, 1},
+		{[]string{"credential-process", "test_role", "--url", "http://" + agent.Address}, 3},
 		{[]string{"statsu"}, 2}, {[]string{"status", "--jsno"}, 2}, {[]string{"credential-process"}, 2},
 	} {
 		began := time.Now()
@@ -99,5 +100,57 @@ func TestOthersSeeTheirOwnViewOnTheAdminSocket(t *testing.T) {
 				t.Errorf("uid %d: %s exits with %d, %q", c.uid, command, r.Exit, r.Stderr)
 			}
 		}
+	}
+}
+
+// TestAUserWaitsForWhatAHungUpstreamWillGrant: what nobody has heard of yet is not in
+// stock, whoever asks and whether or not they name it.
+func TestAUserWaitsForWhatAHungUpstreamWillGrant(t *testing.T) {
+	needsRoot(t)
+	for name, grants := range map[string]string{
+		"everyone may have everything": everything,
+		"a grant names it":             "grants: {web: {user: daemon, credentials: [test_role]}}\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			mock := startMock(t)
+			hung := loopback(t, nil) // connections are taken, and nobody answers
+			agent := startAgent(t, harness.AgentOptions{Config: upstream("http://"+hung.Addr().String()+"/latest") + grants, NotReady: true})
+			as := func(args ...string) harness.Command {
+				command := agent.Command(args...)
+				command.UID, command.GID = daemonUID, daemonUID
+				return command
+			}
+			waits := map[string]*harness.Process{}
+			for _, names := range [][]string{nil, {"test_role"}} {
+				r, err := as(append([]string{"wait", "--timeout", "1s"}, names...)...).Run()
+				must(t, err)
+				if r.Exit != 1 || !strings.Contains(r.Stderr, "not in stock after 1s") {
+					t.Errorf("wait %q for a second: exit %d, %q", names, r.Exit, r.Stderr)
+				}
+				waits[fmt.Sprintf("wait %q", names)], err = as(append([]string{"wait", "--timeout", "30s"}, names...)...).Start()
+				must(t, err)
+			}
+			r, err := as("status", "--json").Run()
+			must(t, err)
+			if r.Exit != 0 || !strings.Contains(r.Stdout, `"ready": false`) || strings.Contains(r.Stdout, hung.Addr().String()) {
+				t.Errorf("status: exit %d, %s%s", r.Exit, r.Stdout, r.Stderr)
+			}
+			for name, wait := range waits {
+				select {
+				case <-wait.Ended():
+					t.Errorf("%s ended while the upstream hung: %s", name, wait.Output())
+				default:
+				}
+			}
+
+			newRecorder(t, hung, mock.Server())
+			for name, wait := range waits {
+				code, err := wait.Exit(10 * time.Second)
+				must(t, err)
+				if got := (caller{uid: daemonUID}).role(t, "http://"+agent.Address); code != 0 || got != "test_role" {
+					t.Errorf("%s ended with %d, and then the user gets %s: %s", name, code, got, wait.Output())
+				}
+			}
+		})
 	}
 }

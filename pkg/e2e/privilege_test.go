@@ -64,12 +64,18 @@ const metadataPort = "169.254.169.254:80"
 func metadataHost(t *testing.T) (*harness.Namespace, *recorder) {
 	t.Helper()
 	inside := namespace(t)
+	addMetadataAddress(t, inside)
+	return inside, newRecorder(t, loopback(t, inside), startMock(t).Server())
+}
+
+// addMetadataAddress makes the metadata address one of the namespace's own.
+func addMetadataAddress(t *testing.T, inside *harness.Namespace) {
+	t.Helper()
 	r, err := harness.Command{Path: "/usr/sbin/ip", Args: strings.Fields("address add 169.254.169.254/32 dev lo"), Namespace: inside}.Run()
 	must(t, err)
 	if r.Exit != 0 {
 		t.Fatal(r.Stderr)
 	}
-	return inside, newRecorder(t, loopback(t, inside), startMock(t).Server())
 }
 
 func TestPromise7RootEndsWithTheBind(t *testing.T) {

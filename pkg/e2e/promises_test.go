@@ -282,54 +282,87 @@ func wrongAnswers() []string {
 	return append(answers, "status=429,retry-after=1s", "status=503,retry-after=1s", "status=503,retry-at=1s")
 }
 
+// A refreshFault is a fault of the mock, and what the error of a refresh names then.
+type refreshFault struct {
+	text  string
+	names []string
+}
+
+// refreshFaults are all ways in which asking for the list, for the credential, or for
+// both goes wrong.
+func refreshFaults() (faults []refreshFault) {
+	const list, credential = "list of credentials", `credential "test_role"`
+	for _, answer := range wrongAnswers() {
+		switch answer {
+		case "short=10m": // good, but it ends before what is in stock
+			faults = append(faults, refreshFault{text: answer})
+		case "incomplete", "failed", "expired", "skew=-3h": // nothing of which a list has
+			faults = append(faults, refreshFault{answer, []string{credential}})
+		case "vanished": // a good list without the role withdraws it, which is no failure
+			faults = append(faults, refreshFault{answer + ",on=credentials", []string{credential}})
+		case "empty", "status=204": // as a list that is no error, and withdraws nothing
+			faults = append(faults, refreshFault{answer, []string{credential}},
+				refreshFault{answer + ",on=credentials", []string{credential}}, refreshFault{text: answer + ",on=list"})
+		default:
+			faults = append(faults, refreshFault{answer, []string{list, credential}},
+				refreshFault{answer + ",on=credentials", []string{credential}}, refreshFault{answer + ",on=list", []string{list}})
+		}
+	}
+	return faults
+}
+
+// strike refreshes everything while the fault lasts, and makes sure that it was hit.
+func (f refreshFault) strike(t *testing.T, mock *harness.Mock, agent *harness.Agent) {
+	t.Helper()
+	must(t, mock.SetFaults(f.text))
+	before, err := mock.Requests()
+	must(t, err)
+	r, err := agent.Run("refresh")
+	must(t, err)
+	for _, name := range f.names {
+		if r.Exit != 1 || !strings.Contains(r.Stderr, name) {
+			t.Errorf("%s: the refresh exits with %d and does not name the %s: %q", f.text, r.Exit, name, r.Stderr)
+		}
+	}
+	must(t, harness.Await(5*time.Second, func() error { // the mock counts when an answer has ended
+		after, err := mock.Requests()
+		lists, fetches := after.Lists-before.Lists, after.Fetches["test_role"]-before.Fetches["test_role"]
+		if err == nil && (lists == 0 || fetches == 0) {
+			err = fmt.Errorf("%s: the refresh asked %d times for the list and %d times for the credential", f.text, lists, fetches)
+		}
+		return err
+	}))
+}
+
 func TestPromise4AFailureChangesNothing(t *testing.T) {
 	mock := startMock(t)
 	agent := startAgent(t, harness.AgentOptions{Config: upstream(mock.URL()) + everything})
 	m := newMetadata(t, agent)
 	stock := m.document(t, "test_role")
-	faults := 0
-	for _, answer := range wrongAnswers() {
-		for _, part := range []string{"on=credentials", "on=list", ""} {
-			// A valid list without the role withdraws it, which is no failure.
-			if answer == "vanished" && part != "on=credentials" {
-				continue
-			}
-			fault := strings.TrimSuffix(answer+","+part, ",")
-			// What is wrong with the document only does nothing to a list.
-			if part == "on=list" && slices.Contains([]string{"incomplete", "failed", "expired", "skew=-3h", "short=10m"}, answer) {
-				continue
-			}
-			must(t, mock.SetFaults(fault))
-			before, err := mock.Requests()
-			must(t, err)
-			_, err = agent.Run("refresh", "test_role")
-			must(t, err)
-			must(t, harness.Await(5*time.Second, func() error { // the mock counts when an answer has ended
-				after, err := mock.Requests()
-				if err == nil && after.Total == before.Total {
-					err = fmt.Errorf("%s: the refresh did not ask the upstream", fault)
-				}
-				return err
-			}))
-			if part != "on=list" {
-				if got := m.document(t, "test_role"); got != stock {
-					t.Fatalf("%s changed the document to %s", fault, got)
-				}
-				faults++
-				continue
-			}
-			stock = m.document(t, "test_role") // the fetch itself is good
-			faults++
-		}
+	faults := refreshFaults()
+	if len(faults) < 100 {
+		t.Errorf("only %d faults are tried", len(faults))
 	}
-	if faults < 100 {
-		t.Errorf("only %d faults were tried", faults)
+	for _, fault := range faults {
+		fault.strike(t, mock, agent)
+		_, list, err := m.get(securityCredentials)
+		must(t, err)
+		if list != "test_role" {
+			t.Fatalf("%s changed the list to %q", fault.text, list)
+		}
+		got := m.document(t, "test_role")
+		if strings.HasSuffix(fault.text, ",on=list") && parse(t, got).Code == "Success" {
+			stock = got // the fetch itself is good
+		}
+		if got != stock {
+			t.Fatalf("%s changed the document to %s", fault.text, got)
+		}
 	}
 	must(t, mock.SetFaults())
 	time.Sleep(1100 * time.Millisecond) // ends are whole seconds, and new keys must end later
 	r, err := agent.Run("refresh")
 	must(t, err)
 	if got := m.document(t, "test_role"); r.Exit != 0 || got == stock || parse(t, got).Code != "Success" {
-		t.Errorf("after %d faults a good refresh ends with %d and the document is %s", faults, r.Exit, got)
+		t.Errorf("after %d faults a good refresh ends with %d and the document is %s", len(faults), r.Exit, got)
 	}
 }

@@ -3,7 +3,6 @@ package frontend
 import (
 	"context"
 	"errors"
-	"strings"
 
 	"github.com/purser-agent/purser/pkg/credential"
 )
@@ -38,34 +37,13 @@ func Explain(err error) (Decision, string) {
 	}
 }
 
-// An ARN is what the front ends use of an Amazon resource name.
-type ARN struct{ Partition, Service, Account, Resource string }
-
-// ParseARN splits an ARN. It reports false unless the account has twelve digits, so
-// neither AWS's own resources nor those of S3 pass.
-func ParseARN(text string) (ARN, bool) {
-	rest, found := strings.CutPrefix(text, "arn:")
-	var arn ARN
-	arn.Partition, rest, _ = strings.Cut(rest, ":")
-	arn.Service, rest, _ = strings.Cut(rest, ":")
-	_, rest, _ = strings.Cut(rest, ":") // the region
-	arn.Account, arn.Resource, _ = strings.Cut(rest, ":")
-	ok := found && arn.Partition != "" && arn.Service != "" && arn.Resource != "" && IsAccountID(arn.Account)
-	return arn, ok
-}
-
-// IsAccountID reports whether text has the form of an AWS account ID.
-func IsAccountID(text string) bool {
-	return len(text) == 12 && strings.Trim(text, "0123456789") == ""
-}
-
 // AccountID returns the account that the keys belong to, as the upstream said it or
 // as their role's ARN shows it; it is empty where neither is known.
 func AccountID(keys *credential.AWS) string {
 	if keys.AccountID != "" {
 		return keys.AccountID
 	}
-	if arn, ok := ParseARN(keys.RoleARN); ok {
+	if arn, ok := credential.ParseARN(keys.RoleARN); ok {
 		return arn.Account
 	}
 	return ""

@@ -69,7 +69,4 @@ type Dialect interface {
 	Owns(r *http.Request) bool
 	// Answer writes the whole answer, header and body in one piece.
 	Answer(w http.ResponseWriter, r Request) Outcome
-	// Hosts lists the names and addresses under which the dialect's clients know
-	// its service, without port.
-	Hosts() []string
 }

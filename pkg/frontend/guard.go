@@ -4,15 +4,17 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
 )
 
-// metadataHosts are the link-local addresses under which the AWS SDKs look for a
-// metadata service: EC2, ECS and EKS Pod Identity, over IPv4 and IPv6. A request
+// The link-local addresses at which clients look for a metadata service. A request
 // that a DNAT rule led here still names them.
-var metadataHosts = []string{"169.254.169.254", "169.254.170.2", "169.254.170.23", "fd00:ec2::254", "fd00:ec2::23"}
+const (
+	MetadataAddress    = "169.254.169.254" // of every cloud
+	ContainerAddress   = "169.254.170.2"   // of ECS
+	PodIdentityAddress = "169.254.170.23"  // of EKS Pod Identity
+)
 
 // portOfMetadata is the port behind which every cloud has its metadata service, so
 // that it may stand in a Host header that came through a DNAT rule.
@@ -28,17 +30,17 @@ type Guard struct {
 	addresses map[netip.Addr]bool
 }
 
-// NewGuard returns the guard of a listener on port. Besides hosts, which are the
-// dialects' and the configured ones and carry no port, it knows localhost, the
-// loopback addresses and the link-local addresses of the AWS services. An IPv6
-// address may stand in brackets.
-func NewGuard(port uint16, hosts ...string) *Guard {
+// NewGuard returns the guard of a listener at that address. It knows the address
+// unless that is a wildcard, localhost, the loopback addresses, the link-local
+// addresses above, and hosts: those of its dialects and the configured ones, without
+// port. An IPv6 address may stand in brackets.
+func NewGuard(listener netip.AddrPort, hosts ...string) *Guard {
 	g := &Guard{
-		port:      strconv.Itoa(int(port)),
+		port:      strconv.Itoa(int(listener.Port())),
 		names:     map[string]bool{"localhost": true},
 		addresses: map[netip.Addr]bool{},
 	}
-	for _, host := range slices.Concat(metadataHosts, hosts) {
+	for _, host := range append([]string{MetadataAddress, ContainerAddress, PodIdentityAddress}, hosts...) {
 		host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
 		if address, err := netip.ParseAddr(host); err == nil {
 			g.addresses[address.Unmap()] = true
@@ -47,6 +49,9 @@ func NewGuard(port uint16, hosts ...string) *Guard {
 		}
 	}
 	delete(g.names, "")
+	if own := listener.Addr().Unmap(); !own.IsUnspecified() {
+		g.addresses[own.WithZone("")] = true // clients send no zone
+	}
 	return g
 }
 

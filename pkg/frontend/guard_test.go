@@ -9,13 +9,15 @@ import (
 	"testing"
 )
 
+var local = netip.MustParseAddrPort("127.0.0.1:25772")
+
 func request(host, proto string, header http.Header) *http.Request {
 	major, minor, _ := http.ParseHTTPVersion(proto)
 	return &http.Request{Method: http.MethodGet, Host: host, ProtoMajor: major, ProtoMinor: minor, Header: header}
 }
 
 func TestGuardKnowsTheHostsOfMetadataServices(t *testing.T) {
-	guard := NewGuard(25772, "metadata.google.internal", "[fd20:ce::254]", "Creds.Example.com", "")
+	guard := NewGuard(local, "metadata.google.internal", "[fd20:ce::254]", "fd00:ec2::254", "Creds.Example.com", "")
 	for _, test := range []struct {
 		host  string
 		known bool
@@ -24,7 +26,6 @@ func TestGuardKnowsTheHostsOfMetadataServices(t *testing.T) {
 		{"169.254.170.2", true},
 		{"169.254.170.23", true},
 		{"[fd00:ec2::254]", true},
-		{"[fd00:ec2::23]", true},
 		{"[FD00:EC2:0:0::254]:80", true},
 		{"[::ffff:169.254.169.254]", true},
 		{"localhost", true},
@@ -44,6 +45,7 @@ func TestGuardKnowsTheHostsOfMetadataServices(t *testing.T) {
 		{"evil.example:25772", false},
 		{"localhost.evil.example", false},
 		{"127.0.0.1.evil.example", false},
+		{"[fd00:ec2::23]", false}, // of a dialect that is not spoken here
 		{"10.0.0.1", false},
 		{"0.0.0.0", false},
 		{"2130706433", false},
@@ -67,8 +69,33 @@ func TestGuardKnowsTheHostsOfMetadataServices(t *testing.T) {
 	}
 }
 
+func TestGuardKnowsTheAddressOfItsListener(t *testing.T) {
+	for _, test := range []struct {
+		listener, host string
+		known          bool
+	}{
+		{"10.9.8.7:25780", "10.9.8.7:25780", true},
+		{"10.9.8.7:25780", "10.9.8.7", true},
+		{"10.9.8.7:25780", "[::ffff:10.9.8.7]:25780", true},
+		{"10.9.8.7:25780", "10.9.8.7:25772", false},
+		{"10.9.8.7:25780", "10.9.8.6:25780", false},
+		{"[::ffff:10.9.8.7]:25780", "10.9.8.7:25780", true},
+		{"[fd00::2]:25780", "[FD00:0::2]:25780", true},
+		{"[fe80::1%eth0]:25780", "[fe80::1]:25780", true}, // clients send no zone
+		{"[fe80::1%eth0]:25780", "[fe80::2]:25780", false},
+		{"0.0.0.0:25780", "0.0.0.0:25780", false},
+		{"0.0.0.0:25780", "10.9.8.7:25780", false},
+		{"[::]:25780", "[::]:25780", false},
+	} {
+		reason := NewGuard(netip.MustParseAddrPort(test.listener)).Check(request(test.host, "HTTP/1.1", nil))
+		if known := reason == ""; known != test.known {
+			t.Errorf("%s, Host %q: known %v, want %v (%s)", test.listener, test.host, known, test.known, reason)
+		}
+	}
+}
+
 func TestGuardLetsOnlyOldClientsOmitTheHost(t *testing.T) {
-	guard := NewGuard(25772)
+	guard := NewGuard(local)
 	if reason := guard.Check(request("", "HTTP/1.0", nil)); reason != "" {
 		t.Errorf("HTTP/1.0 without Host was refused: %s", reason)
 	}
@@ -81,7 +108,7 @@ func TestGuardLetsOnlyOldClientsOmitTheHost(t *testing.T) {
 }
 
 func TestGuardRefusesForwardedRequests(t *testing.T) {
-	guard := NewGuard(25772)
+	guard := NewGuard(local)
 	for _, test := range []struct {
 		name    string
 		values  []string
@@ -100,7 +127,7 @@ func TestGuardRefusesForwardedRequests(t *testing.T) {
 }
 
 func TestGuardBoundsWhatItTellsTheLog(t *testing.T) {
-	guard := NewGuard(25772)
+	guard := NewGuard(local)
 	for _, host := range []string{strings.Repeat("x", 8000), "localhost:" + strings.Repeat("9", 8000), "a\nb"} {
 		reason := guard.Check(request(host, "HTTP/1.1", nil))
 		if reason == "" || len(reason) > 200 || strings.ContainsAny(reason, "\n\r") {
@@ -110,7 +137,7 @@ func TestGuardBoundsWhatItTellsTheLog(t *testing.T) {
 }
 
 func TestGuardDoesNotAllocateForRequestsThatPass(t *testing.T) {
-	guard := NewGuard(25772, "metadata.google.internal")
+	guard := NewGuard(local, "metadata.google.internal", "fd00:ec2::254")
 	for _, host := range []string{"169.254.169.254", "127.0.0.1:25772", "localhost:25772", "[::1]:25772", "[fd00:ec2::254]", "metadata.google.internal"} {
 		r := request(host, "HTTP/1.1", http.Header{"X-Forwarded-For": {""}})
 		allocations := testing.AllocsPerRun(100, func() {
@@ -128,7 +155,7 @@ func FuzzGuard(f *testing.F) {
 	for _, seed := range []string{"169.254.169.254", "[::1]:80", "localhost:25772", "[", "]", "[]:", "::", "evil.example:80", "127.0.0.1%eth0", "[::1%25lo]:80"} {
 		f.Add(seed)
 	}
-	guard := NewGuard(25772)
+	guard := NewGuard(local)
 	f.Fuzz(func(t *testing.T, host string) {
 		if guard.Check(request(host, "HTTP/1.1", nil)) != "" || strings.Contains(host, "%") {
 			return
@@ -139,7 +166,7 @@ func FuzzGuard(f *testing.F) {
 		}
 		name := strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
 		address, err := netip.ParseAddr(name)
-		link := err == nil && slices.Contains(metadataHosts, address.Unmap().String())
+		link := err == nil && slices.Contains([]string{MetadataAddress, ContainerAddress, PodIdentityAddress}, address.Unmap().String())
 		if name != "localhost" && !link && !address.Unmap().IsLoopback() {
 			t.Errorf("Host %q passed as %q", host, name)
 		}

@@ -82,41 +82,63 @@ type Gate struct {
 	demand   Demand
 	accounts Accounts
 
-	setting sync.Mutex // serialises Set and Resolve
+	setting sync.Mutex // serialises Prepare, Commit and Resolve
 	rules   Rules
 	known   accounts
 	current atomic.Pointer[ruleset]
 }
 
-// NewGate returns a gate that gives nothing to anybody until Set. demand may be nil.
+// NewGate returns a gate that gives nothing to anybody until Commit. demand may be nil.
 func NewGate(store Store, demand Demand, accounts Accounts) *Gate {
 	g := &Gate{store: store, demand: demand, accounts: accounts}
 	g.current.Store(&ruleset{gate: g})
 	return g
 }
 
-// Set replaces the rules at once, also for connections that are open. It returns
-// what an operator should know about them, such as names that match nobody.
-func (g *Gate) Set(ctx context.Context, rules Rules) (warnings []string) {
-	g.setting.Lock()
-	defer g.setting.Unlock()
-	g.rules = rules
-	return append(g.compile(ctx), overlaps(rules)...)
+// Prepared are rules whose accounts were looked up, which takes as long as the user
+// database does. They apply from Commit on.
+type Prepared struct {
+	rules Rules
+	known accounts
+	set   *ruleset
+	// Warnings are what an operator should know about the rules, such as names that
+	// match nobody.
+	Warnings []string
 }
 
-// Resolve looks up all accounts of the rules again: members of groups come and go.
-// Where the user database does not answer, what it said last stays in force.
+// Prepare looks up the accounts of rules and changes nothing. Where the user
+// database does not answer, what it said last stays in force.
+func (g *Gate) Prepare(ctx context.Context, rules Rules) *Prepared {
+	g.setting.Lock()
+	defer g.setting.Unlock()
+	return g.prepare(ctx, rules)
+}
+
+func (g *Gate) prepare(ctx context.Context, rules Rules) *Prepared {
+	known, warnings := resolve(ctx, g.accounts, rules.Grants, g.known)
+	return &Prepared{rules, known, newRuleset(g, rules, known), append(warnings, overlaps(rules)...)}
+}
+
+// Commit replaces the rules at once, also for connections that are open.
+func (g *Gate) Commit(p *Prepared) {
+	g.setting.Lock()
+	defer g.setting.Unlock()
+	g.commit(p)
+}
+
+func (g *Gate) commit(p *Prepared) {
+	g.rules, g.known = p.rules, p.known
+	g.current.Store(p.set)
+}
+
+// Resolve looks up all accounts of the present rules again: members of groups come
+// and go.
 func (g *Gate) Resolve(ctx context.Context) (warnings []string) {
 	g.setting.Lock()
 	defer g.setting.Unlock()
-	return g.compile(ctx)
-}
-
-func (g *Gate) compile(ctx context.Context) []string {
-	known, warnings := resolve(ctx, g.accounts, g.rules.Grants, g.known)
-	g.known = known
-	g.current.Store(newRuleset(g, g.rules, known))
-	return warnings
+	p := g.prepare(ctx, g.rules)
+	g.commit(p)
+	return p.Warnings
 }
 
 // View is what the caller may have now. It follows the rules as they are: a front

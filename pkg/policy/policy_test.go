@@ -88,8 +88,14 @@ func shop(t *testing.T, rules policy.Rules) (*policy.Gate, *store.Store, *databa
 	}
 	d := &demand{store: s, allows: "arn:aws:iam::111122223333:role/"}
 	gate := policy.NewGate(s, d, accounts)
-	gate.Set(t.Context(), rules)
+	set(gate, rules)
 	return gate, s, accounts, d
+}
+
+func set(g *policy.Gate, rules policy.Rules) (warnings []string) {
+	p := g.Prepare(context.Background(), rules)
+	g.Commit(p)
+	return p.Warnings
 }
 
 func may(g *policy.Gate, c caller.Identity, name string) bool {
@@ -205,7 +211,7 @@ func TestAKeyOnDemandNeedsThePatternOfTheUpstreamToo(t *testing.T) {
 func TestUntilTheFirstListLiteralNamesStandForWhatIsToCome(t *testing.T) {
 	s := &store.Store{}
 	gate := policy.NewGate(s, nil, &database{})
-	gate.Set(t.Context(), policy.Rules{Grants: []policy.Grant{{Name: "everyone", Credentials: []string{"w*", "db", "*"}}}})
+	set(gate, policy.Rules{Grants: []policy.Grant{{Name: "everyone", Credentials: []string{"w*", "db", "*"}}}})
 	view := gate.View(bob)
 	if got := fmt.Sprint(view.Names()); got != "[db]" {
 		t.Errorf("got %s before the list", got)
@@ -240,18 +246,22 @@ func TestIMDSv1IsDecidedByTheMostSpecificGrantThatSaysSo(t *testing.T) {
 			t.Errorf("%v: got %v", c.caller, got)
 		}
 	}
-	gate.Set(t.Context(), policy.Rules{IMDSv1: true})
+	set(gate, policy.Rules{IMDSv1: true})
 	if !gate.View(unknown).IMDSv1() {
 		t.Error("the default does not apply where no grant says anything")
 	}
 }
 
-func TestSetAppliesToTheNextRequest(t *testing.T) {
+func TestCommitAppliesToTheNextRequest(t *testing.T) {
 	gate, _, _, _ := shop(t, policy.Rules{Grants: []policy.Grant{{Name: "everyone", Credentials: []string{"web"}}}})
 	if !may(gate, bob, "web") {
 		t.Fatal("not granted")
 	}
-	gate.Set(t.Context(), policy.Rules{})
+	prepared := gate.Prepare(t.Context(), policy.Rules{})
+	if !may(gate, bob, "web") {
+		t.Error("preparing other rules took the present ones away")
+	}
+	gate.Commit(prepared)
 	if may(gate, bob, "web") {
 		t.Error("still granted after the rules changed")
 	}
@@ -281,7 +291,7 @@ func TestResolveFollowsTheUserDatabaseAndSurvivesItsOutage(t *testing.T) {
 	}
 }
 
-func TestSetWarnsWhereEveryoneMayHaveWhatAnotherGrantNames(t *testing.T) {
+func TestPrepareWarnsWhereEveryoneMayHaveWhatAnotherGrantNames(t *testing.T) {
 	star := policy.Grant{Name: "everyone", Credentials: []string{"*"}}
 	named := policy.Grant{Name: "backup", Users: []string{"bob"}, Credentials: []string{"backup"}}
 	for _, c := range []struct {
@@ -295,7 +305,7 @@ func TestSetWarnsWhereEveryoneMayHaveWhatAnotherGrantNames(t *testing.T) {
 		{"only stars", policy.Rules{Grants: []policy.Grant{star, {Name: "b", Users: []string{"bob"}, Credentials: []string{"*"}}}}, 0},
 	} {
 		gate, _, _, _ := shop(t, policy.Rules{})
-		if got := gate.Set(t.Context(), c.rules); len(got) != c.want {
+		if got := set(gate, c.rules); len(got) != c.want {
 			t.Errorf("%s: got warnings %q", c.name, got)
 		}
 	}
@@ -328,7 +338,7 @@ func BenchmarkViewGet(b *testing.B) {
 		s.Put(credential.Key{Name: fmt.Sprint("role", i)}, keys())
 	}
 	gate := policy.NewGate(s, nil, &database{})
-	gate.Set(b.Context(), policy.Rules{Grants: []policy.Grant{{Name: "everyone", Credentials: []string{"*"}}}})
+	set(gate, policy.Rules{Grants: []policy.Grant{{Name: "everyone", Credentials: []string{"*"}}}})
 	ctx := b.Context()
 	b.ReportAllocs()
 	for b.Loop() {

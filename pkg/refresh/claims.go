@@ -41,13 +41,31 @@ func (c *Claims) Holder(key credential.Key) string {
 	return c.holders[key].upstream
 }
 
-// Release gives key back, if upstream has it, and reports whether it had.
-func (c *Claims) Release(upstream string, key credential.Key) bool {
+// Release gives back those of keys that upstream has, and calls remove with them
+// before anybody else can claim them.
+func (c *Claims) Release(upstream string, keys []credential.Key, remove func(released ...credential.Key)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.holders[key].upstream != upstream {
-		return false
+	var released []credential.Key
+	for _, key := range keys {
+		if c.holders[key].upstream == upstream {
+			delete(c.holders, key)
+			released = append(released, key)
+		}
 	}
-	delete(c.holders, key)
-	return true
+	remove(released...)
+}
+
+// Unheld calls remove with those of keys that nobody has, before anybody can claim
+// them.
+func (c *Claims) Unheld(keys []credential.Key, remove func(unheld ...credential.Key)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var unheld []credential.Key
+	for _, key := range keys {
+		if _, held := c.holders[key]; !held {
+			unheld = append(unheld, key)
+		}
+	}
+	remove(unheld...)
 }

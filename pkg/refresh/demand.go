@@ -41,6 +41,8 @@ func (l *Loop) want(key credential.Key) (<-chan struct{}, error) {
 	now := time.Now().Round(0)
 	j, ok := l.jobs[key]
 	switch {
+	case l.stopped:
+		return nil, credential.ErrUnavailable
 	case ok && (j.valid(now) || j.holder != ""):
 		return nil, nil
 	case ok && j.failures > 0 && !j.asking && now.Before(j.next):

@@ -23,6 +23,7 @@ type job struct {
 	next     time.Time     // when to ask again, by the wall clock
 	waiting  bool          // next is a back-off, not a due time
 	asking   bool          // an attempt is under way
+	hurried  bool          // there is a reason to ask again at once if that fails
 	failures int           // in a row
 	barren   int           // answers in a row that left us no better off
 	err      error         // of the last attempt
@@ -46,6 +47,11 @@ func (j *job) finish() {
 		close(j.finished)
 		j.finished = nil
 	}
+}
+
+// clear forgets what was in stock.
+func (j *job) clear() {
+	j.issued, j.expires, j.fetched, j.due = time.Time{}, time.Time{}, time.Time{}, time.Time{}
 }
 
 // valid reports whether something unexpired is in stock.

@@ -1,8 +1,14 @@
 package refresh_test
 
 import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/rs/zerolog"
 
 	"github.com/purser-agent/purser/pkg/credential"
 	"github.com/purser-agent/purser/pkg/refresh"
@@ -111,6 +117,82 @@ func TestTheLoserGetsTheNameWhenItsHolderWithdrawsIt(t *testing.T) {
 		h.must("web")
 		if got := row(t, second, "web"); got.Holder != "" || got.State != refresh.Fresh {
 			t.Errorf("got %+v, want it fresh and ours", got)
+		}
+	})
+}
+
+func TestAListedNameComesBackWhenTheDeclaredOneGoes(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		listed, declared := newUpstream("pub"), newUpstream("pub")
+		declared.declared = true
+		first := h.run(h.loop("listed", listed))
+		settle()
+		second := h.loop("declared", declared)
+		ctx, stop := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { second.Run(ctx) })
+		settle()
+		stop()
+		running.Wait()
+		h.claims.Unheld(second.Stop(), h.store.Remove)
+		h.mustFail("pub", credential.ErrNotFound)
+		if err := first.Refresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		h.must("pub")
+	})
+}
+
+func TestUnheldSparesWhatAnotherUpstreamHasClaimed(t *testing.T) {
+	var claims refresh.Claims
+	web, db := credential.Key{Name: "web"}, credential.Key{Name: "db"}
+	claims.Claim("a", web, false)
+	var removed []credential.Key
+	claims.Unheld([]credential.Key{web, db}, func(keys ...credential.Key) { removed = keys })
+	if !slices.Equal(removed, []credential.Key{db}) {
+		t.Errorf("removed %v, want only what nobody holds", removed)
+	}
+	claims.Release("b", []credential.Key{web}, func(keys ...credential.Key) { removed = keys })
+	if len(removed) > 0 || claims.Holder(web) != "a" {
+		t.Errorf("b released %v, which a holds", removed)
+	}
+}
+
+func TestAListThatShrinksDoesNotHoldUpTheLoop(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.log = zerolog.Nop()
+		var names []string
+		for i := range 5000 {
+			names = append(names, fmt.Sprint("role", i))
+		}
+		u := newUpstream(names...)
+		l := h.run(h.loop("datacenter", u))
+		time.Sleep(5 * time.Minute)
+		u.set(func() { u.names = []string{"role7"} })
+		before := cpu(t)
+		_ = l.Refresh(t.Context())
+		if used := cpu(t) - before; used > 3*time.Second {
+			t.Errorf("%v of CPU to forget five thousand names", used)
+		}
+		if got := h.store.Names(); len(got) != 1 {
+			t.Errorf("%d names are left", len(got))
+		}
+	})
+}
+
+func TestWithdrawnNamesAreRememberedForADay(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		u := newUpstream("web", "db")
+		l := h.run(h.loop("datacenter", u))
+		settle()
+		u.set(func() { u.names = []string{"web"} })
+		time.Sleep(23 * time.Hour)
+		if got := len(l.Rows()); got != 2 {
+			t.Errorf("%d rows, want the withdrawn one as well", got)
+		}
+		time.Sleep(4 * time.Hour)
+		if got := len(l.Rows()); got != 1 {
+			t.Errorf("%d rows after a day, want the granted one only", got)
 		}
 	})
 }

@@ -18,7 +18,7 @@ import (
 type Store interface {
 	Announce(keys ...credential.Key)
 	AnnounceUnlisted(keys ...credential.Key)
-	Put(key credential.Key, c credential.Credential)
+	Put(key credential.Key, c credential.Credential) bool
 	Refuse(key credential.Key)
 	Remove(keys ...credential.Key)
 	LastAsked(key credential.Key) time.Time
@@ -68,13 +68,15 @@ type Loop struct {
 	queue     queue
 	failing   map[*job]struct{}
 	asking    int
-	misses    int // attempts in a row, of whatever key, that failed and might heal
+	misses    int       // attempts in a row, of whatever key, that failed and might heal
+	paused    time.Time // nothing is asked before
 	demanded  int
 	short     bool                         // said that lifetimes are too short
 	began     bool                         // the first jobs are planned
 	known     bool                         // the upstream has said what it grants
 	withdrawn map[credential.Key]time.Time // since when
 	trial     *trial
+	stopped   bool      // Stop was called
 	looked    time.Time // with its monotonic reading, to notice steps of the wall clock
 }
 
@@ -101,6 +103,9 @@ func (l *Loop) Run(ctx context.Context) {
 	defer attempts.Wait()
 	l.Begin()
 	for {
+		if l.filesChanged() {
+			l.hurry()
+		}
 		wait := l.dispatch(ctx, &attempts)
 		select {
 		case <-ctx.Done():
@@ -164,8 +169,10 @@ func (l *Loop) dispatch(ctx context.Context, attempts *sync.WaitGroup) time.Dura
 	l.beat.Store(now.UnixNano())
 	l.noticeClock(now)
 	now = now.Round(0)
-	l.hurry(now)
 	l.noteStates(now)
+	if now.Before(l.paused) {
+		return min(pulse, l.paused.Sub(now))
+	}
 	for len(l.queue) > 0 && !l.queue[0].next.After(now) {
 		if l.asking >= l.limit() {
 			return pulse
@@ -185,8 +192,9 @@ func (l *Loop) dispatch(ctx context.Context, attempts *sync.WaitGroup) time.Dura
 	return min(pulse, l.queue[0].next.Sub(now))
 }
 
-// limit is how many attempts may be under way at once: one after a row of failures,
-// so that a thousand credentials of a dead upstream do not knock a thousand times.
+// limit is how many attempts may be under way at once: one after a row of failures.
+// Together with the pause after each of them, a thousand credentials of a dead
+// upstream knock no more often than one.
 func (l *Loop) limit() int {
 	if l.misses >= probing {
 		return 1
@@ -194,18 +202,27 @@ func (l *Loop) limit() int {
 	return parallel
 }
 
+// filesChanged reports whether there is a new reason to try again. It looks without
+// the lock: a file may be on a disk that does not answer, and that must not hold up
+// those who only want to know how things are.
+func (l *Loop) filesChanged() bool {
+	l.mu.Lock()
+	failing := len(l.failing)
+	l.mu.Unlock()
+	w, ok := l.Source.(Watcher)
+	return failing > 0 && ok && w.Changed()
+}
+
 // hurry retries at once what failed before something changed that the source depends
 // on.
-func (l *Loop) hurry(now time.Time) {
-	if len(l.failing) == 0 {
-		return
-	}
-	if w, ok := l.Source.(Watcher); !ok || !w.Changed() {
-		return
-	}
+func (l *Loop) hurry() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.Log.Info().Msg("what this upstream depends on has changed, trying again at once")
+	l.paused = time.Time{}
 	for j := range l.failing {
-		l.queue.plan(j, now)
+		j.hurried = j.asking // that attempt may have seen the old file
+		l.queue.plan(j, time.Now())
 	}
 }
 
@@ -218,13 +235,27 @@ func (l *Loop) noticeClock(now time.Time) {
 		return
 	}
 	l.Log.Warn().Stringer("by", back.Round(time.Second)).Msg("the clock was set back")
-	l.shift(back)
+	l.shift(back, now.Round(0))
 }
 
-func (l *Loop) shift(back time.Duration) {
+// farStep is a step of the clock after which it may be wrong by so much that due
+// times come too late. Everything is asked for anew then, within doubtful: the
+// answers tell the skew against the upstream.
+const (
+	farStep  = time.Minute
+	doubtful = 10 * time.Minute
+)
+
+func (l *Loop) shift(back time.Duration, now time.Time) {
+	if !l.paused.IsZero() {
+		l.paused = l.paused.Add(-back)
+	}
 	for _, j := range l.queue {
-		if j.waiting {
+		switch soon := now.Add(time.Duration(j.draw.Phase * float64(doubtful))); {
+		case j.waiting:
 			j.next = j.next.Add(-back)
+		case back >= farStep && soon.Before(j.next):
+			j.next = soon
 		}
 	}
 	heap.Init(&l.queue)
@@ -233,12 +264,7 @@ func (l *Loop) shift(back time.Duration) {
 // attempt asks the source once. A panic in it is an error like any other: what is in
 // stock must outlive the bug.
 func (l *Loop) attempt(ctx context.Context, j *job) {
-	start := time.Now()
 	keys, c, err := l.ask(ctx, j.list, j.key)
-	took := time.Since(start)
-	if l.Observe != nil && ctx.Err() == nil {
-		l.Observe(class(err), took)
-	}
 	l.conclude(ctx, j, keys, c, err)
 	if l.Settled != nil {
 		l.Settled()
@@ -251,21 +277,28 @@ func (l *Loop) conclude(ctx context.Context, j *job, keys []credential.Key, c cr
 	defer l.mu.Unlock()
 	l.asking--
 	j.asking = false
-	defer j.finish()
-	if ctx.Err() == nil { // otherwise we are stopping, and err says so
-		if j.list {
-			l.settleList(j, keys, err, time.Now().Round(0))
-		} else if l.jobs[j.key] == j { // not withdrawn meanwhile
-			l.settle(j, c, err, time.Now().Round(0))
-		}
-	}
 	l.nudge()
+	if ctx.Err() != nil {
+		return // the loop is stopping; whoever waits for j learns it from Stop
+	}
+	defer j.finish()
+	if j.list {
+		l.settleList(j, keys, err, time.Now().Round(0))
+	} else if l.jobs[j.key] == j { // not withdrawn meanwhile
+		l.settle(j, c, err, time.Now().Round(0))
+	}
 }
 
 // ask calls the source, bounded in time.
-func (l *Loop) ask(ctx context.Context, list bool, key credential.Key) (keys []credential.Key, c credential.Credential, err error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+func (l *Loop) ask(stop context.Context, list bool, key credential.Key) (keys []credential.Key, c credential.Credential, err error) {
+	ctx, cancel := context.WithTimeout(stop, patience)
 	defer cancel()
+	start := time.Now()
+	defer func() {
+		if l.Observe != nil && stop.Err() == nil {
+			l.Observe(class(err), time.Since(start))
+		}
+	}()
 	defer func() {
 		if p := recover(); p != nil {
 			l.Log.Error().Stringer("credential", key).Bytes("stack", debug.Stack()).Msg("bug: an upstream panicked")

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/purser-agent/purser/pkg/credential"
@@ -210,76 +212,6 @@ func TestAnUpstreamThatCachesIsNotAskedInALoop(t *testing.T) {
 	})
 }
 
-func TestPromise9TransportErrorsRetryFasterThanRefusals(t *testing.T) {
-	attempts := func(err error, span time.Duration) (n int) {
-		bubble(t, func(t *testing.T, h *host) {
-			u := newUpstream("web")
-			u.failing["web"] = err
-			h.run(h.loop("datacenter", u))
-			time.Sleep(span)
-			n = u.fetched("web")
-		})
-		return n
-	}
-	quick, patient := attempts(upstreamError{}, 2*time.Hour), attempts(upstreamError{permanent: true}, 2*time.Hour)
-	if quick < 120 || quick > 600 || patient < 24 || patient > 150 {
-		t.Errorf("in two hours %d attempts after transport errors and %d after refusals", quick, patient)
-	}
-	if got := attempts(upstreamError{after: 10 * time.Minute}, 65*time.Minute); got < 6 || got > 7 {
-		t.Errorf("%d attempts in 65 minutes with a Retry-After of 10 minutes", got)
-	}
-}
-
-func TestPromise9OneFetchAtATimePerCredentialAndFewInAll(t *testing.T) {
-	bubble(t, func(t *testing.T, h *host) {
-		var names []string
-		for i := range 200 {
-			names = append(names, fmt.Sprint("role", i))
-		}
-		u := newUpstream(names...)
-		u.lifetime = time.Minute
-		l := h.run(h.loop("datacenter", u))
-		for range 50 {
-			go func() { _ = l.Refresh(t.Context()) }()
-			time.Sleep(100 * time.Millisecond)
-		}
-		time.Sleep(10 * time.Minute)
-		u.set(func() {
-			if u.overlap || u.most > 16 {
-				t.Errorf("two fetches of one credential at once: %v; %d fetches at once in all", u.overlap, u.most)
-			}
-		})
-	})
-}
-
-func TestADeadUpstreamIsProbedOneAttemptAtATime(t *testing.T) {
-	bubble(t, func(t *testing.T, h *host) {
-		var names []string
-		for i := range 500 {
-			names = append(names, fmt.Sprint("role", i))
-		}
-		u := newUpstream(names...)
-		u.declared = true
-		h.run(h.loop("datacenter", u))
-		settle()
-		time.Sleep(5 * time.Second)
-		u.set(func() { u.hang = true })
-		time.Sleep(3 * time.Hour)
-		u.set(func() { u.most = 0 })
-		time.Sleep(10 * time.Minute)
-		u.set(func() {
-			if u.most != 1 {
-				t.Errorf("%d attempts at once at a dead upstream", u.most)
-			}
-			u.hang = false
-		})
-		time.Sleep(5 * time.Minute)
-		for _, name := range names {
-			h.must(name)
-		}
-	})
-}
-
 func TestARefusalShowsInTheStoreAndKeepsTheStock(t *testing.T) {
 	bubble(t, func(t *testing.T, h *host) {
 		u := newUpstream("web", "db")
@@ -355,5 +287,53 @@ func TestRefreshJoinsAndReportsEachFailure(t *testing.T) {
 		if err := l.Refresh(ctx, "web"); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("got error %v, want the deadline", err)
 		}
+	})
+}
+
+func TestRefreshDoesNotWaitForALoopThatWasReplaced(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		u := newUpstream("web")
+		l := h.loop("datacenter", u)
+		ctx, stop := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { l.Run(ctx) })
+		settle()
+		u.set(func() { u.hang = true })
+		refreshed := make(chan error, 2)
+		go func() { refreshed <- l.Refresh(t.Context(), "web") }()
+		settle()
+		stop()
+		running.Wait()
+		l.Stop()
+		synctest.Wait()
+		go func() { refreshed <- l.Refresh(t.Context()) }()
+		synctest.Wait()
+		for range 2 {
+			select {
+			case err := <-refreshed:
+				if err == nil || !strings.Contains(err.Error(), "replaced by a reload") {
+					t.Errorf("got %v", err)
+				}
+			default:
+				t.Fatal("still waiting")
+			}
+		}
+	})
+}
+
+func TestAFileThatChangesDuringAnAttemptIsAReasonToTryAgain(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		u := newUpstream("web")
+		u.failing["web"] = upstreamError{permanent: true}
+		l := h.run(h.loop("vault", u))
+		time.Sleep(time.Hour) // the back-off is minutes by now
+		u.set(func() { u.hang = true })
+		go func() { _ = l.Refresh(t.Context(), "web") }()
+		time.Sleep(10 * time.Second)
+		u.set(func() { u.changed = true })
+		time.Sleep(30 * time.Second)
+		u.set(func() { u.hang = false; clear(u.failing) })
+		time.Sleep(25 * time.Second) // the attempt has ended by its time limit
+		h.must("web")
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -191,10 +192,15 @@ func (l *Loop) hasten(ctx context.Context, match func(*job) bool) error {
 		attempted = append(attempted, j.attempted())
 		l.queue.plan(j, now)
 	}
+	if l.stopped {
+		l.mu.Unlock()
+		return l.errStopped()
+	}
 	choose(l.lister)
 	for _, j := range l.jobs {
 		choose(j)
 	}
+	l.paused = time.Time{} // somebody wants to know now
 	l.nudge()
 	l.mu.Unlock()
 	for _, done := range attempted {
@@ -206,6 +212,9 @@ func (l *Loop) hasten(ctx context.Context, match func(*job) bool) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.stopped {
+		return l.errStopped()
+	}
 	var errs []error
 	for _, j := range chosen {
 		if j.err != nil {
@@ -215,17 +224,23 @@ func (l *Loop) hasten(ctx context.Context, match func(*job) bool) error {
 	return join(errs)
 }
 
+func (l *Loop) errStopped() error {
+	return fmt.Errorf("upstream %q was replaced by a reload meanwhile; try again", l.Upstream)
+}
+
 // Stop gives back everything the loop has, after Run returned. It returns the keys
 // that were in the store on its account; they stay there for a successor to claim.
-func (l *Loop) Stop() []credential.Key {
+func (l *Loop) Stop() (held []credential.Key) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var held []credential.Key
-	for key := range l.jobs {
-		if l.Claims.Release(l.Upstream, key) {
-			held = append(held, key)
-		}
+	l.stopped = true
+	for _, j := range l.jobs {
+		j.finish()
 	}
+	if l.lister != nil {
+		l.lister.finish()
+	}
+	l.Claims.Release(l.Upstream, slices.Collect(maps.Keys(l.jobs)), func(released ...credential.Key) { held = released })
 	return held
 }
 

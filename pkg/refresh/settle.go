@@ -2,6 +2,7 @@ package refresh
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"time"
 
@@ -41,7 +42,11 @@ func (l *Loop) settle(j *job, c credential.Credential, err error, now time.Time)
 		first := j.fetched.IsZero()
 		j.issued, j.expires, j.fetched = issued, expires, now
 		j.due = l.Schedule.Due(issued, expires, now, j.draw, l.skew())
-		l.Store.Put(j.key, c)
+		if !l.Store.Put(j.key, c) { // announced when it was claimed
+			l.Log.Error().Stringer("credential", j.key).Msg("bug: a credential of ours is not known to the store")
+			l.Store.Announce(j.key)
+			l.Store.Put(j.key, c)
+		}
 		l.recovered(j)
 		l.warnShort(expires.Sub(issued))
 		l.Log.Debug().Stringer("credential", j.key).Time("expires", expires).Msg("fetched")
@@ -69,10 +74,11 @@ func (l *Loop) again(j *job, now time.Time) {
 // failed keeps what is in stock and plans a retry.
 func (l *Loop) failed(j *job, err error, now time.Time) {
 	c := fast
-	if isPermanent(err) {
+	switch {
+	case isPermanent(err):
 		c = slow
 		l.misses = 0
-	} else {
+	case !isWaiting(err): // the upstream was not even asked
 		l.misses++
 	}
 	if isRefused(err) && !j.list {
@@ -83,7 +89,13 @@ func (l *Loop) failed(j *job, err error, now time.Time) {
 	j.waiting = true
 	l.failing[j] = struct{}{}
 	wait := c.after(j.failures, rand.Float64(), retryAfter(err))
-	l.queue.plan(j, now.Add(wait))
+	l.pause(err, wait, now)
+	next := now.Add(wait)
+	if j.hurried {
+		next = now
+	}
+	j.hurried = false
+	l.queue.plan(j, next)
 	if isWaiting(err) {
 		l.about(l.Log.Debug(), j).Err(err).Msg("waiting for what this credential depends on")
 		return
@@ -94,9 +106,27 @@ func (l *Loop) failed(j *job, err error, now time.Time) {
 	}
 }
 
+// pause keeps the whole upstream from being asked for a while: as long as it says
+// itself, or after a row of failures on the fast curve.
+func (l *Loop) pause(err error, wait time.Duration, now time.Time) {
+	switch {
+	case retryAfter(err) > 0:
+		l.misses = max(l.misses, probing)
+	case l.misses >= probing:
+		wait = fast.after(l.misses-probing+1, rand.Float64(), 0)
+	default:
+		return
+	}
+	if until := now.Add(wait); until.After(l.paused) {
+		l.paused = until
+	}
+}
+
 // recovered ends a row of failures.
 func (l *Loop) recovered(j *job) {
 	l.misses = 0
+	l.paused = time.Time{}
+	j.hurried = false
 	if j.failures > 0 && !isWaiting(j.err) {
 		l.about(l.Log.Info(), j).Int("failures", j.failures).Msg("refresh works again")
 	}
@@ -192,18 +222,21 @@ func (l *Loop) adopt(keys []credential.Key, declared bool, now time.Time) {
 	for _, key := range keys {
 		granted[key] = struct{}{}
 		delete(l.withdrawn, key)
-		j, ok := l.jobs[key]
-		if ok && j.holder == "" && !j.demanded {
-			continue
-		}
-		if !ok {
+		j, known := l.jobs[key]
+		ours := known && l.Claims.Holder(key) == l.Upstream
+		if !known {
 			j = &job{key: key, declared: declared, draw: NewDraw(l.Host, l.Upstream, key.String()), place: -1}
 			l.jobs[key] = j
 		}
-		if j.demanded {
+		if j.demanded { // from now on it is one like the others
 			j.demanded = false
 			l.demanded--
+			fresh = append(fresh, key)
 		}
+		if ours {
+			continue
+		}
+		j.clear() // whoever took the name from us took the stock with it
 		j.required = j.required || (first && l.Required)
 		if holder := l.Claims.Claim(l.Upstream, key, declared); holder != l.Upstream {
 			l.park(j, holder)
@@ -211,16 +244,10 @@ func (l *Loop) adopt(keys []credential.Key, declared bool, now time.Time) {
 		}
 		j.holder = ""
 		fresh = append(fresh, key)
-		if j.fetched.IsZero() {
-			l.queue.plan(j, now)
-		}
+		l.queue.plan(j, now)
 	}
 	l.Store.Announce(fresh...)
-	for key, j := range l.jobs {
-		if _, ok := granted[key]; !ok && !j.demanded {
-			l.withdraw(j, now)
-		}
-	}
+	l.withdraw(granted, now)
 }
 
 // park stops asking for a key that belongs to another upstream. The next list
@@ -230,35 +257,55 @@ func (l *Loop) park(j *job, holder string) {
 		l.Log.Error().Stringer("credential", j.key).Str("holder", holder).
 			Msg("another upstream already gives a credential of this name; rename one of them")
 	}
+	if j.demanded {
+		l.forget(j)
+		return
+	}
 	l.recovered(j)
 	j.holder = holder
-	j.issued, j.expires, j.fetched, j.due = time.Time{}, time.Time{}, time.Time{}, time.Time{}
+	j.clear()
 	l.queue.drop(j)
 }
 
-// maxWithdrawn bounds how many withdrawn keys are remembered for the status.
-const maxWithdrawn = 1000
+// What is remembered of withdrawn keys, for the status: so many, for so long.
+const (
+	maxWithdrawn  = 1000
+	withdrawnTime = 24 * time.Hour
+)
 
-// withdraw forgets a key that the upstream no longer grants; its callers see it go
-// with their next request.
-func (l *Loop) withdraw(j *job, now time.Time) {
-	l.Log.Info().Stringer("credential", j.key).Msg("the upstream no longer grants this credential")
-	l.forget(j)
-	if len(l.withdrawn) < maxWithdrawn {
-		l.withdrawn[j.key] = now
+// withdraw forgets the keys that the upstream no longer grants; their callers see
+// them go with their next request.
+func (l *Loop) withdraw(granted map[credential.Key]struct{}, now time.Time) {
+	maps.DeleteFunc(l.withdrawn, func(_ credential.Key, since time.Time) bool { return now.Sub(since) > withdrawnTime })
+	var gone []*job
+	for key, j := range l.jobs {
+		if _, ok := granted[key]; ok || j.demanded {
+			continue
+		}
+		l.Log.Info().Stringer("credential", key).Msg("the upstream no longer grants this credential")
+		gone = append(gone, j)
+		if len(l.withdrawn) < maxWithdrawn {
+			l.withdrawn[key] = now
+		}
 	}
+	l.forget(gone...)
 }
 
-// forget removes a key as if it had never been there.
-func (l *Loop) forget(j *job) {
-	l.queue.drop(j)
-	delete(l.jobs, j.key)
-	delete(l.failing, j)
-	j.finish()
-	if j.demanded {
-		l.demanded--
+// forget removes keys as if they had never been there, all at once: the store makes
+// a new index each time.
+func (l *Loop) forget(jobs ...*job) {
+	keys := make([]credential.Key, 0, len(jobs))
+	for _, j := range jobs {
+		l.queue.drop(j)
+		delete(l.jobs, j.key)
+		delete(l.failing, j)
+		j.finish()
+		if j.demanded {
+			l.demanded--
+		}
+		keys = append(keys, j.key)
 	}
-	if l.Claims.Release(l.Upstream, j.key) {
-		l.Store.Remove(j.key)
+	if len(keys) > 0 {
+		l.Claims.Release(l.Upstream, keys, l.Store.Remove)
 	}
 }

@@ -62,7 +62,9 @@ type Handler func(w http.ResponseWriter, r *http.Request, peer Peer) Access
 type Options struct {
 	Resolver Resolver
 	Handler  Handler
-	Log      zerolog.Logger
+	// Log must not wait for whoever reads it: the next request on a connection comes
+	// after the line of the one before.
+	Log zerolog.Logger
 	// Observe is called after each request with its duration, for metrics. It must
 	// be quick and safe for concurrent use.
 	Observe func(Access, time.Duration)
@@ -250,7 +252,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 }
 
 // finish accounts for a request whose answer is ready. Its line in the access log
-// waits until the answer has left, so that a log that hangs delays no answer.
+// waits until the answer has left, so that it delays no answer.
 func (s *Server) finish(c *conn, r *http.Request, a Access, begin time.Duration) {
 	end := s.now()
 	c.enter(answered, end)

@@ -6,16 +6,15 @@ import (
 	stdlog "log"
 	"net"
 	"net/http"
-	"os"
 	"slices"
 	"time"
 
 	"github.com/rs/zerolog"
 )
 
-// An Admin serves the commands of operators on a Unix socket. Root, Purser's own
-// account and the members of Groups may do everything; everybody else may ask for
-// the status and wait, within what they may have.
+// An Admin serves the commands of operators on a Unix socket. Root, Owner and the
+// members of Groups may do everything; everybody else may ask for the status and
+// wait, within what they may have.
 //
 // All functions are called concurrently and must honour their context.
 type Admin struct {
@@ -26,7 +25,9 @@ type Admin struct {
 	// credential.ErrNotFound.
 	Refresh func(ctx context.Context, names []string) error
 	// Wait returns the names that are not in stock, as soon as there are none or ctx
-	// is done. No names mean everything that is required and visible.
+	// is done. No names mean everything that is required and visible. A name that does
+	// not exist, or is not visible, is an error that is credential.ErrNotFound once
+	// that is certain; visible may say something else each time.
 	Wait func(ctx context.Context, names []string, visible func(name string) bool) (missing []string, err error)
 	// Reload takes over a changed configuration, or returns why it did not. Its
 	// context outlives a client that goes away.
@@ -34,6 +35,9 @@ type Admin struct {
 	// View reports what a process of an account may have.
 	View func(uid uint32, pid int32) (visible func(name string) bool)
 
+	// Owner is the uid that started Purser. An account that Purser only became is none:
+	// other programs may have it.
+	Owner uint32
 	// Groups are the gids whose members may do everything, and GroupName is how
 	// messages call them.
 	Groups    []uint32
@@ -97,6 +101,6 @@ func (a *Admin) serve(ctx context.Context, l net.Listener) error {
 }
 
 func (a *Admin) isAdmin(p peer) bool {
-	return p.uid == 0 || p.uid == uint32(os.Geteuid()) ||
+	return p.uid == 0 || p.uid == a.Owner ||
 		slices.ContainsFunc(p.groups, func(gid uint32) bool { return slices.Contains(a.Groups, gid) })
 }

@@ -71,6 +71,27 @@ func TestAdministratorsMayDoEverything(t *testing.T) {
 	}
 }
 
+func TestAdministratorsAreRootTheOwnerAndMembersOfTheGroup(t *testing.T) {
+	const owner = stranger + 1
+	for _, test := range []struct {
+		name  string
+		owner uint32
+		peer  peer
+		want  bool
+	}{
+		{"root", owner, peer{uid: 0}, true},
+		{"the account that started Purser", owner, peer{uid: owner}, true},
+		{"the same account if root started Purser", 0, peer{uid: owner}, false},
+		{"a member of the group", 0, peer{uid: stranger, groups: []uint32{stranger, operators}}, true},
+		{"a member of other groups", owner, peer{uid: stranger, groups: []uint32{0, owner, stranger}}, false},
+	} {
+		admin := &Admin{Owner: test.owner, Groups: []uint32{operators}}
+		if got := admin.isAdmin(test.peer); got != test.want {
+			t.Errorf("%s: got %v, want %v", test.name, got, test.want)
+		}
+	}
+}
+
 func TestOthersSeeTheirOwnAndChangeNothing(t *testing.T) {
 	a := startAgent(t)
 	client := clientAs(t, a.socket, stranger, stranger, 4, 20)
@@ -181,7 +202,7 @@ func TestErrorsOfCommandsReachThePersonCleanAndWhole(t *testing.T) {
 
 func TestReloadOutlivesItsClientButNotTheServer(t *testing.T) {
 	begun, left, checked, ended := make(chan struct{}), make(chan struct{}), make(chan struct{}), make(chan struct{})
-	admin := &Admin{Log: zerolog.New(t.Output()), Reload: func(ctx context.Context) error {
+	admin := &Admin{Owner: uint32(os.Geteuid()), Log: zerolog.New(t.Output()), Reload: func(ctx context.Context) error {
 		close(begun)
 		<-left
 		if err := ctx.Err(); err != nil {

@@ -74,6 +74,7 @@ func startAgent(t *testing.T) *agent {
 		Wait:      a.wait,
 		Reload:    a.reload,
 		View:      func(uint32, int32) func(string) bool { return func(name string) bool { return name == "a" } },
+		Owner:     uint32(os.Geteuid()),
 		Groups:    []uint32{operators},
 		GroupName: "operators",
 		Log:       zerolog.New(t.Output()),
@@ -108,6 +109,11 @@ func (a *agent) reload(context.Context) error {
 }
 
 func (a *agent) wait(ctx context.Context, names []string, visible func(string) bool) ([]string, error) {
+	for _, name := range names {
+		if !visible(name) {
+			return nil, fmt.Errorf("%q: %w", name, credential.ErrNotFound)
+		}
+	}
 	if missing := a.lacks(names, visible); len(missing) == 0 {
 		return nil, nil
 	}

@@ -18,7 +18,7 @@ import (
 	"github.com/purser-agent/purser/pkg/credential"
 )
 
-// ErrNotRunning says that no Purser answers on the admin socket.
+// ErrNotRunning says that nobody answers where Purser would.
 var ErrNotRunning = errors.New("purser is not running")
 
 // A Client asks a running Purser on its admin socket. Errors can be looked at with

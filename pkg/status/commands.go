@@ -83,12 +83,6 @@ func (c *commands) wait(w http.ResponseWriter, r *http.Request) {
 	if !from.admin {
 		visible = c.View(from.peer.uid, from.peer.pid)
 	}
-	for _, name := range names {
-		if !visible(name) {
-			fail(w, fmt.Errorf("%q: %w", name, credential.ErrNotFound))
-			return
-		}
-	}
 	ctx, cancel := context.WithTimeout(r.Context(), pollTime(r))
 	defer cancel()
 	missing, err := c.Wait(ctx, names, visible)

@@ -157,14 +157,17 @@ func (p Part) add(unlisted bool, keys []credential.Key) {
 	})
 }
 
-// Put replaces what is in stock for key, which must have been announced: a key
-// that was removed meanwhile stays removed.
-func (s *Store) Put(key credential.Key, c credential.Credential) {
-	if shelf, ok := s.index().shelves[key]; ok {
-		_, expires := c.Lifetime()
-		shelf.stock.Store(&stock{c, expires})
-		shelf.refused.Store(false)
+// Put replaces what is in stock for key and reports whether it could: a key must
+// have been announced, and one that was removed meanwhile stays removed.
+func (s *Store) Put(key credential.Key, c credential.Credential) bool {
+	shelf, ok := s.index().shelves[key]
+	if !ok {
+		return false
 	}
+	_, expires := c.Lifetime()
+	shelf.stock.Store(&stock{c, expires})
+	shelf.refused.Store(false)
+	return true
 }
 
 // Refuse records that the upstream refuses to give key. What is in stock stays.

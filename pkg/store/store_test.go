@@ -61,7 +61,9 @@ func TestPutDoesNotBringBackWhatWasRemoved(t *testing.T) {
 	var s store.Store
 	s.Announce(key("web"))
 	s.Remove(key("web"))
-	s.Put(key("web"), hour())
+	if s.Put(key("web"), hour()) {
+		t.Error("Put says that it put something")
+	}
 	s.Refuse(key("web"))
 	if _, err := s.Get(key("web")); !errors.Is(err, credential.ErrNotFound) {
 		t.Errorf("got error %v, want %v", err, credential.ErrNotFound)

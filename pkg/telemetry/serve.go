@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"golang.org/x/net/netutil"
 )
 
 // Bounds of the telemetry server.
@@ -36,6 +35,7 @@ func (t *Telemetry) Serve(ctx context.Context, l net.Listener) error {
 		WriteTimeout:      writeLimit,
 		IdleTimeout:       idleLimit,
 		MaxHeaderBytes:    maxHeader,
+		ConnState:         new(crowd).follow,
 		ErrorLog:          stdlog.New(t.options.Log, "", 0),
 	}
 	stopped := make(chan struct{})
@@ -47,7 +47,7 @@ func (t *Telemetry) Serve(ctx context.Context, l net.Listener) error {
 			_ = server.Close()
 		}
 	})
-	err := server.Serve(netutil.LimitListener(l, maxConnections))
+	err := server.Serve(l)
 	if stop() {
 		return fmt.Errorf("telemetry: %w", err)
 	}

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -115,6 +116,9 @@ func (e exemption) matches(host, port string) bool {
 func parseNoProxy(entries []string) ([]exemption, error) {
 	parsed := make([]exemption, 0, len(entries))
 	for _, entry := range entries {
+		if strings.Contains(entry, "@") { // to quote it could show a password
+			return nil, errors.New("an entry holds an @; it is a host name, an address or a CIDR")
+		}
 		e, err := parseExemption(entry)
 		if err != nil {
 			return nil, fmt.Errorf("%q: %w", entry, err)

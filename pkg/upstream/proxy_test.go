@@ -66,13 +66,13 @@ func tunnel(w http.ResponseWriter, to string) {
 	}
 	defer far.Close()
 	w.WriteHeader(http.StatusOK)
-	near, _, err := http.NewResponseController(w).Hijack()
+	near, reader, err := http.NewResponseController(w).Hijack() // the reader has the bytes that came before this
 	if err != nil {
 		return
 	}
 	defer near.Close()
 	var both sync.WaitGroup
-	both.Go(func() { _, _ = io.Copy(far, near); _ = far.(*net.TCPConn).CloseWrite() })
+	both.Go(func() { _, _ = io.Copy(far, reader); _ = far.(*net.TCPConn).CloseWrite() })
 	both.Go(func() { _, _ = io.Copy(near, far); _ = near.Close() })
 	both.Wait()
 }

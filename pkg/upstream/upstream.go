@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/purser-agent/purser/pkg/credential"
@@ -57,8 +58,8 @@ type Timeouts struct {
 	Total  time.Duration `koanf:"total"`  // everything, to the last byte of the answer
 }
 
-// maxTotal keeps a request from outliving the interval between two attempts.
-const maxTotal = 5 * time.Minute
+// maxTotal is what pkg/refresh gives one attempt; nobody would wait for more.
+const maxTotal = time.Minute
 
 // Defaults returns the options of an upstream that sets none.
 func Defaults() Options {
@@ -117,22 +118,23 @@ func (o *Options) Files() []string {
 
 // ParseURL parses the address of an upstream or a proxy: http or https with an
 // ASCII host, and no user, query or fragment, since those would show in messages.
+// Its errors quote nothing: what is no URL may still hold a password.
 func ParseURL(raw string) (*url.URL, error) {
-	u, err := url.Parse(raw)
-	if err != nil {
-		return nil, errors.New("not a URL") // url.Parse quotes its input, which may hold a password
+	if strings.Contains(raw, "@") { // however misspelt the rest is
+		return nil, errors.New("holds an @; a user or password does not belong in a URL")
 	}
+	u, err := url.Parse(raw)
 	switch {
-	case u.User != nil:
-		return nil, errors.New("a user or password does not belong in a URL")
+	case err != nil:
+		return nil, errors.New("not a URL")
 	case u.Scheme != "http" && u.Scheme != "https":
-		return nil, fmt.Errorf("%q does not begin with http:// or https://", raw)
+		return nil, errors.New("does not begin with http:// or https://")
 	case u.Hostname() == "":
-		return nil, fmt.Errorf("%q has no host", raw)
+		return nil, errors.New("has no host")
 	case !isASCII(u.Host):
-		return nil, fmt.Errorf("%q: write the host name in its ASCII form (xn--...)", raw)
+		return nil, errors.New("write the host name in its ASCII form (xn--...)")
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		return nil, fmt.Errorf("%q has a query or a fragment", u.Scheme+"://"+u.Host+u.Path)
+		return nil, errors.New("has a query or a fragment")
 	}
 	return u, nil
 }

@@ -30,11 +30,16 @@ func TestValidateNamesTheKey(t *testing.T) {
 			o.Proxy, o.ProxyUser, o.NoProxy = "http://proxy:3128", "purser", []string{"localhost", "10.0.0.0/8"}
 			o.ProxyPassword = credential.SecretRef{File: "/etc/purser/password"}
 		}, ""},
-		{"proxy without scheme", func(o *Options) { o.Proxy = "proxy:3128" }, `proxy: "proxy:3128" does not begin with http:// or https://`},
+		{"proxy without scheme", func(o *Options) { o.Proxy = "proxy:3128" }, "proxy: does not begin with http:// or https://"},
 		{"SOCKS proxy", func(o *Options) { o.Proxy = "socks5://proxy:1080" }, "proxy: "},
 		{"proxy with a path", func(o *Options) { o.Proxy = "http://proxy/x" }, "has a path"},
-		{"proxy with a password", func(o *Options) { o.Proxy = "http://u:" + confidential + "@proxy" }, "proxy: a user or password does not belong in a URL"},
-		{"unreadable proxy", func(o *Options) { o.Proxy = "http://u:" + confidential + "%zz@proxy" }, "proxy: not a URL"},
+		{"proxy with a password", func(o *Options) { o.Proxy = "http://u:" + confidential + "@proxy" }, "proxy: holds an @"},
+		{"proxy with a password and no scheme", func(o *Options) { o.Proxy = "u:" + confidential + "@proxy:3128" }, "proxy: holds an @"},
+		{"unreadable proxy with a password", func(o *Options) { o.Proxy = "http://u:" + confidential + "%zz@proxy" }, "proxy: holds an @"},
+		{"unreadable proxy", func(o *Options) { o.Proxy = "http://" + confidential + "%zz" }, "proxy: not a URL"},
+		{"exemption with a password", func(o *Options) {
+			o.Proxy, o.NoProxy = "http://proxy", []string{"http://u:" + confidential + "@ims"}
+		}, "no_proxy: an entry holds an @"},
 		{"password without user", func(o *Options) {
 			o.Proxy, o.ProxyPassword = "http://proxy", credential.SecretRef{File: "/x"}
 		}, "proxy_user: missing"},
@@ -46,7 +51,9 @@ func TestValidateNamesTheKey(t *testing.T) {
 		{"no dial time-out", func(o *Options) { o.Timeouts.Dial = 0 }, "timeouts.dial: 0s"},
 		{"negative TLS time-out", func(o *Options) { o.Timeouts.TLS = -1 }, "timeouts.tls: "},
 		{"no header time-out", func(o *Options) { o.Timeouts.Header = 0 }, "timeouts.header: "},
-		{"endless total time-out", func(o *Options) { o.Timeouts.Total = time.Hour }, "timeouts.total: 1h0m0s is not between 0s and 5m0s"},
+		{"endless total time-out", func(o *Options) { o.Timeouts.Total = time.Hour }, "timeouts.total: 1h0m0s is not between 0s and 1m0s"},
+		{"total time-out that no attempt has", func(o *Options) { o.Timeouts.Total = time.Minute + 1 }, "timeouts.total: 1m0.000000001s is not between 0s and 1m0s"},
+		{"longest total time-out", func(o *Options) { o.Timeouts.Total = time.Minute }, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			o := Defaults()
@@ -89,4 +96,27 @@ func TestParseURL(t *testing.T) {
 			t.Errorf("%q is accepted", bad)
 		}
 	}
+}
+
+// FuzzAddress looks for an address whose error shows what stands before an @, where
+// people put passwords.
+func FuzzAddress(f *testing.F) {
+	for _, seed := range []struct{ before, after string }{
+		{"http://alice:", "proxy:3128"}, {"alice:", "proxy:3128"}, {"", "proxy"}, {"http:/", "proxy"}, {"http//u:", "proxy"}, {"://", ""},
+		{"http://proxy/", ""}, {"http://proxy?", ""}, {"http://proxy#", ""}, {"[", "]:x"}, {"%zz", "%zz"}, {"@", "@"}, {"ftp://ü:", "proxy/8"}, {"\x00", ":3128"},
+	} {
+		f.Add(seed.before, seed.after)
+	}
+	f.Fuzz(func(t *testing.T, before, after string) {
+		o := Defaults()
+		address := before + confidential + "@" + after
+		for _, o.Proxy = range []string{address, "http://proxy"} {
+			o.NoProxy = []string{address}
+			if err := o.Validate(); err == nil {
+				t.Errorf("%q is accepted", address)
+			} else if strings.Contains(err.Error(), confidential) {
+				t.Errorf("%v shows the password", err)
+			}
+		}
+	})
 }

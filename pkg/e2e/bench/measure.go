@@ -98,7 +98,7 @@ func reading(string, string) ([]row, error) {
 	}
 	gate := policy.NewGate(s, nil, nobody{})
 	ctx := context.Background()
-	gate.Set(ctx, policy.Rules{Grants: []policy.Grant{{Name: policy.Everyone, Credentials: []string{"*"}}}})
+	gate.Commit(gate.Prepare(ctx, policy.Rules{Grants: []policy.Grant{{Name: policy.Everyone, Credentials: []string{"*"}}}}))
 	who := caller.Identity{UID: 33, Known: true, Unit: "nginx.service"}
 	result := testing.Benchmark(func(b *testing.B) {
 		b.ReportAllocs()

@@ -54,8 +54,11 @@ func New(o Options) (*Frontend, error) {
 	return &Frontend{o.Authorization}, nil
 }
 
-// Hosts implements frontend.Dialect.
-func (*Frontend) Hosts() []string { return []string{"169.254.170.2", "169.254.170.23", "fd00:ec2::23"} }
+// Hosts lists the names and addresses, without port, under which clients know the
+// service.
+func Hosts() []string {
+	return []string{frontend.ContainerAddress, frontend.PodIdentityAddress, "fd00:ec2::23"}
+}
 
 // Owns implements frontend.Dialect: everything at and below the two paths.
 func (*Frontend) Owns(r *http.Request) bool {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -95,7 +96,7 @@ func newFrontend(t testing.TB, authorization string) *Frontend {
 // 25772, and returns the answer and the outcome.
 func ask(t *testing.T, f *Frontend, view frontend.View, r *http.Request) (*http.Response, string, frontend.Outcome) {
 	t.Helper()
-	guard := frontend.NewGuard(25772, f.Hosts()...)
+	guard := frontend.NewGuard(netip.MustParseAddrPort("127.0.0.1:25772"), Hosts()...)
 	var outcome frontend.Outcome
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		outcome = f.Answer(w, frontend.Request{Request: r, View: view, Refused: guard.Check(r)})

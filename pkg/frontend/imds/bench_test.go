@@ -3,6 +3,7 @@ package imds
 import (
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -26,7 +27,7 @@ func BenchmarkWarmCredential(b *testing.B) {
 	view := having(func(k *credential.AWS) { k.SessionToken = credential.NewSecret(strings.Repeat("t", 800)) })
 	r := httptest.NewRequest(http.MethodGet, "http://169.254.169.254"+rolePath+"web", nil)
 	r.Header.Set(tokenHeader, newToken(f, time.Hour))
-	guard := frontend.NewGuard(25772)
+	guard := frontend.NewGuard(netip.MustParseAddrPort("127.0.0.1:25772"))
 	w := discard{http.Header{}}
 	b.ReportAllocs()
 	for b.Loop() {

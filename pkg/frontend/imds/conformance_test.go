@@ -12,6 +12,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -148,7 +149,7 @@ func serve(t *testing.T, f *Frontend, view frontend.View) (address string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	guard := frontend.NewGuard(25772, f.Hosts()...)
+	guard := frontend.NewGuard(netip.MustParseAddrPort("127.0.0.1:25772"), Hosts()...)
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f.Answer(w, frontend.Request{Request: r, View: view, Refused: guard.Check(r)})
 	})}

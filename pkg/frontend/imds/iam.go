@@ -24,13 +24,13 @@ const noRole = "this caller has no role"
 func (f *Frontend) setProfile(p InstanceProfile) error {
 	if p.ARN == "" {
 		if p.ID != "" {
-			return errors.New("the instance profile has an ID but no ARN: set both or only the ARN")
+			return errors.New("instance_profile: has an id but no arn; set both or only the arn")
 		}
 		return nil
 	}
-	arn, ok := frontend.ParseARN(p.ARN)
-	if !ok || arn.Service != "iam" || !strings.HasPrefix(arn.Resource, "instance-profile/") {
-		return fmt.Errorf("instance profile %q: it has to look like arn:aws:iam::123456789012:instance-profile/NAME", p.ARN)
+	arn, ok := credential.ParseARN(p.ARN)
+	if !ok || !arn.IsInstanceProfile() {
+		return fmt.Errorf("instance_profile.arn: %q is not like arn:aws:iam::123456789012:instance-profile/NAME", p.ARN)
 	}
 	if p.ID == "" {
 		p.ID = profileID(p.ARN)
@@ -65,7 +65,7 @@ func (f *Frontend) attached(e *exchange) attachedProfile {
 	updated, account, partition := f.started, "", f.partition()
 	if keys, err := frontend.AWS(e.r.Context(), e.view, names[0]); err == nil {
 		updated, account = keys.Issued, frontend.AccountID(keys)
-		if arn, ok := frontend.ParseARN(keys.RoleARN); ok {
+		if arn, ok := credential.ParseARN(keys.RoleARN); ok {
 			partition = arn.Partition
 		}
 	}

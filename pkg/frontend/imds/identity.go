@@ -3,10 +3,13 @@ package imds
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/purser-agent/purser/pkg/credential"
 	"github.com/purser-agent/purser/pkg/frontend"
 )
 
@@ -99,11 +102,11 @@ func ownIdentityFields(dynamic any) (map[string]string, error) {
 	if !ok {
 		return nil, fmt.Errorf("%s: has to be a map", path)
 	}
-	for key, value := range values {
+	for _, key := range slices.Sorted(maps.Keys(values)) {
 		if err := checkIdentityField(key); err != nil {
 			return nil, fmt.Errorf("%s.%s: %w", path, key, err)
 		}
-		text, err := leafText(value)
+		text, err := leafText(values[key])
 		if err == nil {
 			err = checkIdentityValue(key, text)
 		}
@@ -133,7 +136,7 @@ func checkIdentityField(key string) error {
 func checkIdentityValue(key, text string) error {
 	switch key {
 	case "accountId":
-		if text != "" && !frontend.IsAccountID(text) {
+		if text != "" && !credential.IsAccountID(text) {
 			return fmt.Errorf("%q is no account ID of twelve digits; put it in quotes", text)
 		}
 	case "pendingTime":

@@ -74,7 +74,7 @@ type Frontend struct {
 }
 
 // New checks the options and prepares every answer that does not depend on the
-// caller.
+// caller. What it says of the configured ones begins with their key below aws.
 func New(o Options) (*Frontend, error) {
 	if len(o.TokenKey) != TokenKeyBytes {
 		return nil, fmt.Errorf("the session token key has %d bytes, not %d", len(o.TokenKey), TokenKeyBytes)
@@ -106,8 +106,9 @@ func NewTokenKey() []byte {
 	return key
 }
 
-// Hosts implements frontend.Dialect.
-func (*Frontend) Hosts() []string { return []string{"169.254.169.254", "fd00:ec2::254"} }
+// Hosts lists the names and addresses, without port, under which clients know the
+// service.
+func Hosts() []string { return []string{frontend.MetadataAddress, "fd00:ec2::254"} }
 
 // Owns implements frontend.Dialect: the root and every known version.
 func (*Frontend) Owns(r *http.Request) bool {

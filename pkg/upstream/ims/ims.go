@@ -58,15 +58,18 @@ func (o *Options) Validate() error {
 		all = append(all, errors.New("url: missing, such as https://ims.example.com/latest"))
 	}
 	seen := map[string]bool{}
-	for _, raw := range o.URL {
+	for i, raw := range o.URL {
+		which := "url"
+		if len(o.URL) > 1 {
+			which = fmt.Sprintf("url: number %d of %d", i+1, len(o.URL))
+		}
+		base := trimBase(raw)
 		if _, err := upstream.ParseURL(raw); err != nil {
-			all = append(all, fmt.Errorf("url: %w", err))
+			all = append(all, fmt.Errorf("%s: %w", which, err))
+		} else if seen[base] {
+			all = append(all, fmt.Errorf("%s: %q is there twice", which, raw))
 		}
-		if base := trimBase(raw); seen[base] {
-			all = append(all, fmt.Errorf("url: %q is there twice", raw))
-		} else {
-			seen[base] = true
-		}
+		seen[base] = true
 	}
 	for _, name := range slices.Sorted(maps.Keys(o.Roles)) {
 		if err := credential.CheckName(name); err != nil {
@@ -75,7 +78,7 @@ func (o *Options) Validate() error {
 			all = append(all, fmt.Errorf("roles.%s.role: %w", name, err))
 		}
 	}
-	if o.AccountID != "" && !isAccountID(o.AccountID) {
+	if o.AccountID != "" && !credential.IsAccountID(o.AccountID) {
 		all = append(all, fmt.Errorf("account_id: %q is not an account's twelve digits; put them in quotes", o.AccountID))
 	}
 	return errors.Join(append(all, o.Options.Validate())...)
@@ -95,10 +98,6 @@ func checkRole(role string) error {
 		return fmt.Errorf("%q cannot be asked for in a URL", role)
 	}
 	return nil
-}
-
-func isAccountID(s string) bool {
-	return len(s) == 12 && strings.Trim(s, "0123456789") == ""
 }
 
 func trimBase(raw string) string { return strings.TrimRight(raw, "/") }

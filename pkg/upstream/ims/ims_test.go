@@ -325,8 +325,10 @@ func TestValidateNamesTheKey(t *testing.T) {
 		{"declared roles", func(o *Options) { o.Roles = map[string]Role{"web": {}, "db": {Role: "a b/c+ü"}} }, ""},
 		{"account", func(o *Options) { o.AccountID = "012345678901" }, ""},
 		{"no address", func(o *Options) { o.URL = nil }, "url: missing"},
-		{"no scheme", func(o *Options) { o.URL = []string{"ims.example"} }, `url: "ims.example" does not begin with http`},
-		{"the same twice", func(o *Options) { o.URL = []string{"http://a/x", "http://a/x/"} }, `url: "http://a/x/" is there twice`},
+		{"no scheme", func(o *Options) { o.URL = []string{"ims.example"} }, "url: does not begin with http"},
+		{"the second without scheme", func(o *Options) { o.URL = []string{"http://a", "ims.example"} }, "url: number 2 of 2: does not begin with http"},
+		{"a password twice", func(o *Options) { o.URL = []string{"u:" + mock.Marker + "@ims", "u:" + mock.Marker + "@ims"} }, "url: number 2 of 2: holds an @"},
+		{"the same twice", func(o *Options) { o.URL = []string{"http://a/x", "http://a/x/"} }, `url: number 2 of 2: "http://a/x/" is there twice`},
 		{"name with a slash", func(o *Options) { o.Roles = map[string]Role{"a/b": {}} }, `roles: the name "a/b" contains a slash`},
 		{"role that is no segment", func(o *Options) { o.Roles = map[string]Role{"web": {Role: ".."}} }, `roles.web.role: ".." cannot be asked for`},
 		{"role with a line end", func(o *Options) { o.Roles = map[string]Role{"web": {Role: "a\nb"}} }, "roles.web.role: "},
@@ -343,6 +345,8 @@ func TestValidateNamesTheKey(t *testing.T) {
 				t.Error(err)
 			case test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)):
 				t.Errorf("got %v, want ...%s...", err, test.want)
+			case err != nil && strings.Contains(err.Error(), mock.Marker):
+				t.Errorf("%v shows the password", err)
 			}
 		})
 	}

@@ -1,0 +1,30 @@
+package credential
+
+import "strings"
+
+// An ARN is what Purser uses of an Amazon resource name.
+type ARN struct{ Partition, Service, Account, Resource string }
+
+// ParseARN splits an ARN. It reports false unless the account has twelve digits, so
+// neither AWS's own resources nor those of S3 pass.
+func ParseARN(text string) (ARN, bool) {
+	rest, found := strings.CutPrefix(text, "arn:")
+	var arn ARN
+	arn.Partition, rest, _ = strings.Cut(rest, ":")
+	arn.Service, rest, _ = strings.Cut(rest, ":")
+	_, rest, _ = strings.Cut(rest, ":") // the region
+	arn.Account, arn.Resource, _ = strings.Cut(rest, ":")
+	ok := found && arn.Partition != "" && arn.Service != "" && arn.Resource != "" && IsAccountID(arn.Account)
+	return arn, ok
+}
+
+// IsInstanceProfile reports whether the resource is an instance profile of IAM.
+func (a ARN) IsInstanceProfile() bool {
+	name, found := strings.CutPrefix(a.Resource, "instance-profile/")
+	return found && name != "" && a.Service == "iam"
+}
+
+// IsAccountID reports whether text has the form of an AWS account ID.
+func IsAccountID(text string) bool {
+	return len(text) == 12 && strings.Trim(text, "0123456789") == ""
+}
