@@ -46,7 +46,7 @@ func startLines(t *testing.T, sources map[string]source) *agent {
 	a.telemetry = telemetry.New(a.telemetryOptions())
 	ctx, stop := context.WithCancel(t.Context())
 	for name, s := range sources {
-		a.lines[name] = a.newLine(name, config.Upstream{}, s)
+		a.lines[name] = a.newLine(name, config.Upstream{}, s, nil)
 	}
 	for _, l := range a.lines {
 		l.start(ctx)
