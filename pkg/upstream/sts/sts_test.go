@@ -107,7 +107,7 @@ func TestValidateNamesEachKeyThatSTSWouldNotTake(t *testing.T) {
 		"FIPS in China":        {func(o *Options) { o.Region, o.FIPS = "cn-north-1", true }, "fips: there are no FIPS endpoints in aws-cn"},
 		"endpoint and fips":    {func(o *Options) { o.Endpoint, o.FIPS = "https://x", true }, "endpoint: excludes fips and dual_stack"},
 		"endpoint with a path": {func(o *Options) { o.Endpoint = "https://x/sts" }, `endpoint: "https://x/sts" has a path`},
-		"endpoint with a user": {func(o *Options) { o.Endpoint = "https://a:b@x" }, "endpoint: a user or password does not belong in a URL"},
+		"endpoint with a user": {func(o *Options) { o.Endpoint = "https://a:b@x" }, "endpoint: holds an @; a user or password does not belong in a URL"},
 		"no roles":             {func(o *Options) { o.Roles = nil }, "roles: missing, such as NAME"},
 		"a role with a slash":  {func(o *Options) { o.Roles["a/b"] = o.Roles["demo"] }, `roles: the name "a/b" contains a slash`},
 		"no ARN":               {func(o *Options) { o.Roles["demo"] = Role{} }, "roles.demo.role_arn: missing, such as arn:aws:iam::123456789012:role/demo"},
