@@ -250,6 +250,7 @@ func TestStrangersTakeNoPlaceFromContainers(t *testing.T) {
 		if status, _, _ := f.dial(8).send(get).receive(); status != http.StatusForbidden {
 			t.Errorf("status %d for a stranger, want 403", status)
 		}
+		f.rest() // the next stranger takes the place of one at rest only
 	}
 	container.get()
 }
