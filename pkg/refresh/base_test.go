@@ -80,7 +80,7 @@ func TestRenewFetchesAheadOfTimeButNotInARow(t *testing.T) {
 		l.Renew(credential.Key{Name: "ghost"})
 		fetched("at once again", before+1)
 		time.Sleep(61 * time.Second)
-		u.set(func() { u.failing["web"] = errDown })
+		u.set(func() { u.failing["web"] = upstreamError{after: time.Minute} })
 		l.Renew(web)
 		settle()
 		failed := u.fetched("web")
