@@ -67,6 +67,7 @@ type Loop struct {
 	lister    *job // nil if the source declares its keys
 	queue     queue
 	failing   map[*job]struct{}
+	urged     map[*job]struct{} // somebody waits for an attempt: no pause holds it up
 	asking    int
 	misses    int       // attempts in a row, of whatever key, that failed and might heal
 	paused    time.Time // nothing is asked before
@@ -93,6 +94,7 @@ func New(o Options) *Loop {
 		wake:      make(chan struct{}, 1),
 		jobs:      map[credential.Key]*job{},
 		failing:   map[*job]struct{}{},
+		urged:     map[*job]struct{}{},
 		withdrawn: map[credential.Key]time.Time{},
 	}
 }
@@ -170,6 +172,7 @@ func (l *Loop) dispatch(ctx context.Context, attempts *sync.WaitGroup) time.Dura
 	l.noticeClock(now)
 	now = now.Round(0)
 	l.noteStates(now)
+	l.startUrged(ctx, attempts)
 	if now.Before(l.paused) {
 		return min(pulse, l.paused.Sub(now))
 	}
@@ -182,14 +185,31 @@ func (l *Loop) dispatch(ctx context.Context, attempts *sync.WaitGroup) time.Dura
 			l.forget(j)
 			continue
 		}
-		j.asking = true
-		l.asking++
-		attempts.Go(func() { l.attempt(ctx, j) })
+		l.launch(ctx, j, attempts)
 	}
 	if len(l.queue) == 0 {
 		return pulse
 	}
 	return min(pulse, l.queue[0].next.Sub(now))
+}
+
+// startUrged starts what somebody waits for, whatever is planned for it.
+func (l *Loop) startUrged(ctx context.Context, attempts *sync.WaitGroup) {
+	for j := range l.urged {
+		switch {
+		case l.asking >= parallel:
+			return
+		case !j.asking: // otherwise the attempt under way is the one
+			l.queue.drop(j)
+			l.launch(ctx, j, attempts)
+		}
+	}
+}
+
+func (l *Loop) launch(ctx context.Context, j *job, attempts *sync.WaitGroup) {
+	j.asking = true
+	l.asking++
+	attempts.Go(func() { l.attempt(ctx, j) })
 }
 
 // limit is how many attempts may be under way at once: one after a row of failures.
@@ -277,6 +297,7 @@ func (l *Loop) conclude(ctx context.Context, j *job, keys []credential.Key, c cr
 	defer l.mu.Unlock()
 	l.asking--
 	j.asking = false
+	delete(l.urged, j)
 	l.nudge()
 	if ctx.Err() != nil {
 		return // the loop is stopping; whoever waits for j learns it from Stop

@@ -137,3 +137,25 @@ func TestPromise9ADeadUpstreamIsAskedAsRarelyForManyAsForOne(t *testing.T) {
 		t.Errorf("%d attempts in an hour for 300 credentials, %d for one", many, one)
 	}
 }
+
+func TestRefreshIsNotHeldUpByAPause(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		u := newUpstream("a", "b", "c", "d", "e", "f", "g", "h")
+		l := h.run(h.loop("datacenter", u))
+		settle()
+		for _, err := range []error{upstreamError{after: time.Hour}, errDown, errDown} {
+			u.set(func() { u.down = err })
+			begin := time.Now()
+			if l.Refresh(t.Context()) == nil {
+				t.Error("a refresh of what is down has no error")
+			}
+			if took := time.Since(begin); took > 3*time.Second {
+				t.Errorf("the command took %v", took)
+			}
+		}
+		u.set(func() { u.down = nil })
+		if err := l.Refresh(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -183,14 +183,13 @@ func (l *Loop) hasten(ctx context.Context, match func(*job) bool) error {
 	l.mu.Lock()
 	var chosen []*job
 	var attempted []<-chan struct{}
-	now := time.Now()
 	choose := func(j *job) {
 		if j == nil || !match(j) {
 			return
 		}
 		chosen = append(chosen, j)
 		attempted = append(attempted, j.attempted())
-		l.queue.plan(j, now)
+		l.urged[j] = struct{}{}
 	}
 	if l.stopped {
 		l.mu.Unlock()
@@ -200,7 +199,6 @@ func (l *Loop) hasten(ctx context.Context, match func(*job) bool) error {
 	for _, j := range l.jobs {
 		choose(j)
 	}
-	l.paused = time.Time{} // somebody wants to know now
 	l.nudge()
 	l.mu.Unlock()
 	for _, done := range attempted {

@@ -299,6 +299,7 @@ func (l *Loop) forget(jobs ...*job) {
 		l.queue.drop(j)
 		delete(l.jobs, j.key)
 		delete(l.failing, j)
+		delete(l.urged, j)
 		j.finish()
 		if j.demanded {
 			l.demanded--
