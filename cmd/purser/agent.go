@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"slices"
@@ -186,15 +187,20 @@ func (f *front) dialect(r *http.Request) frontend.Dialect {
 	return f.dialects[last]
 }
 
-// loops are those of all upstreams, by name.
-func (a *agent) loops() []*refresh.Loop {
+// running are the lines of all upstreams, by name.
+func (a *agent) running() []*line {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	loops := make([]*refresh.Loop, 0, len(a.lines))
-	for _, l := range a.lines {
-		loops = append(loops, l.loop)
+	return slices.SortedFunc(maps.Values(a.lines), func(x, y *line) int { return strings.Compare(x.loop.Upstream, y.loop.Upstream) })
+}
+
+// loops are those of all upstreams, by name.
+func (a *agent) loops() []*refresh.Loop {
+	lines := a.running()
+	loops := make([]*refresh.Loop, len(lines))
+	for i, l := range lines {
+		loops[i] = l.loop
 	}
-	slices.SortFunc(loops, func(x, y *refresh.Loop) int { return strings.Compare(x.Upstream, y.Upstream) })
 	return loops
 }
 

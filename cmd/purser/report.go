@@ -66,18 +66,6 @@ func (a *agent) state() status.Report {
 	return r
 }
 
-// running are the lines of all upstreams, by name.
-func (a *agent) running() (lines []*line) {
-	for _, loop := range a.loops() {
-		a.mu.Lock()
-		if l := a.lines[loop.Upstream]; l != nil {
-			lines = append(lines, l)
-		}
-		a.mu.Unlock()
-	}
-	return lines
-}
-
 func describe(upstream string, row refresh.Row) status.Credential {
 	c := status.Credential{
 		Name: row.Key.Name, Variant: row.Key.Variant, Upstream: upstream,
