@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/purser-agent/purser/pkg/credential"
 	"github.com/purser-agent/purser/pkg/upstream"
 )
 
@@ -18,6 +19,7 @@ type request struct {
 	query     url.Values
 	body      map[string]any
 	wrapTTL   time.Duration // ask for a wrapped answer, if set
+	header    map[string]credential.Secret
 }
 
 // An answer is what Vault said to a request that succeeded.
