@@ -141,8 +141,11 @@ func clockSkew(sent, received, date time.Time) time.Duration {
 }
 
 // describe names a request for a message: method, URL without query, and the proxy
-// that carries it.
+// that carries it or the socket that it goes to.
 func describe(req *http.Request, p *proxy) string {
+	if socket := socketOf(req.Context()); socket != "" {
+		return fmt.Sprintf("%s %s on unix://%s", req.Method, req.URL.EscapedPath(), socket)
+	}
 	u := url.URL{Scheme: req.URL.Scheme, Host: req.URL.Host, Path: req.URL.Path, RawPath: req.URL.RawPath}
 	text := req.Method + " " + u.String()
 	if p.carries(req.URL) {

@@ -166,7 +166,7 @@ func (k *keyring) newTransport(m material) *http.Transport {
 	t := &http.Transport{
 		Proxy:                  k.proxy.forRequest,
 		OnProxyConnectResponse: checkConnect,
-		DialContext:            dialer.DialContext,
+		DialContext:            dialSocket(dialer),
 		TLSClientConfig:        config,
 		TLSHandshakeTimeout:    k.options.Timeouts.TLS,
 		ResponseHeaderTimeout:  k.options.Timeouts.Header,
@@ -180,6 +180,16 @@ func (k *keyring) newTransport(m material) *http.Transport {
 		t.DialTLSContext = k.dialTLS(dialer, config)
 	}
 	return t
+}
+
+// dialSocket dials what WithSocket says instead of the address.
+func dialSocket(dialer *net.Dialer) func(context.Context, string, string) (net.Conn, error) {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		if socket := socketOf(ctx); socket != "" {
+			network, address = "unix", socket
+		}
+		return dialer.DialContext(ctx, network, address)
+	}
 }
 
 // dialTLS makes the first TLS connection where there is an https proxy: to the
