@@ -17,6 +17,7 @@ import (
 	"github.com/purser-agent/purser/pkg/store"
 	"github.com/purser-agent/purser/pkg/upstream/ims"
 	"github.com/purser-agent/purser/pkg/upstream/sts"
+	"github.com/purser-agent/purser/pkg/upstream/vault"
 )
 
 // This file is the table of contents: every kind of upstream and every dialect that
@@ -51,6 +52,8 @@ var upstreamKinds = map[string]upstreamKind{
 	"sts": kindWith(sts.Defaults, func(name string, o *sts.Options, with surroundings) (*sts.Source, error) {
 		return sts.New(name, o, with.base, with.log)
 	}).ofSessions(),
+	// Not of sessions: some of what Vault gives is, and AWS has the last word.
+	"vault": kind(vault.Defaults, vault.New),
 }
 
 func (k upstreamKind) ofSessions() upstreamKind {

@@ -163,7 +163,10 @@ func started(t *testing.T, f *fakeVault, a *Auth) *session {
 	s := newSession(f, methodOf(a, log), a, a.files(), log)
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
-	running.Go(func() { s.run(ctx) })
+	running.Go(func() {
+		s.run(ctx)
+		s.giveBack(context.WithoutCancel(ctx))
+	})
 	t.Cleanup(func() {
 		cancel()
 		running.Wait()

@@ -95,6 +95,7 @@ func (s *session) login(ctx context.Context) (*token, error) {
 	s.logins, s.tending, s.stale = hold{}, hold{}, false
 	if s.token == nil || s.token.value.Reveal() != t.value.Reveal() {
 		s.worked, s.alive = false, time.Time{}
+		s.made++
 	}
 	s.token = t
 	s.poke()

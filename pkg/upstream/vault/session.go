@@ -37,6 +37,7 @@ type session struct {
 
 	mu      sync.Mutex
 	token   *token    // nil before the first login
+	made    int       // tokens so far
 	asked   time.Time // the latest login
 	stale   bool      // the file of the token changed
 	worked  bool      // Vault took the token for something
@@ -71,6 +72,13 @@ func (s *session) ends() (time.Time, bool) {
 		return time.Time{}, false
 	}
 	return s.token.until, !s.token.until.IsZero()
+}
+
+// generation implements keeper.
+func (s *session) generation() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.made
 }
 
 // ask implements asker. A 403 may mean that the token is dead, or not known yet at

@@ -15,13 +15,11 @@ const (
 	breath = time.Second
 )
 
-// run keeps the token alive until ctx ends, and then gives it back if a login of ours
-// made it.
+// run keeps the token alive until ctx ends.
 func (s *session) run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			s.giveBack()
 			return
 		case <-s.wake:
 		case <-time.After(s.tend(ctx)):
@@ -121,12 +119,9 @@ func (s *session) renew(ctx context.Context, t *token) {
 	}
 }
 
-// revokeTime bounds how long the end of a session takes.
-const revokeTime = 2 * time.Second
-
 // giveBack revokes the token if a login of ours made it. It could be used until its
 // end otherwise.
-func (s *session) giveBack() {
+func (s *session) giveBack(ctx context.Context) {
 	s.mu.Lock()
 	t := s.token
 	s.token = nil
@@ -134,8 +129,6 @@ func (s *session) giveBack() {
 	if t == nil || !t.revocable {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), revokeTime)
-	defer cancel()
 	r := request{method: http.MethodPost, path: "auth/token/revoke-self", namespace: t.namespace}
 	if _, err := s.sender.send(ctx, t.value, r); err != nil && !refused(err) {
 		s.log.Warn().Err(err).Msg("the token could not be revoked and stays valid until its end")
