@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/purser-agent/purser/pkg/credential"
 	"github.com/purser-agent/purser/pkg/upstream"
 )
 
@@ -48,10 +49,6 @@ type cause struct {
 const (
 	wrongSecretID = "Vault does not take the role ID or the secret ID: a secret ID may be mistyped, expired, used up or of another role; have a new one issued"
 	noLeader      = "Vault's cluster has no leader at present; it is choosing one"
-	awsKeys       = "AWS does not take the keys that Vault itself asks with; whoever runs Vault must replace those of {mount}"
-	awsBroken     = "Vault could not get an answer from AWS"
-	awsParameter  = "AWS takes a parameter to be wrong: most often the asked ttl is longer than the role's maximum session duration"
-	awsThrottles  = "AWS gets more requests from Vault's account than it takes"
 	badWrap       = "the wrapping token is not valid: used before, expired, or never issued"
 )
 
@@ -96,22 +93,6 @@ var causes = []cause{
 	{403, atLogin, "", upstream.ClassRefused, "Vault does not let this host log in: nothing may be mounted at {mount}, the role may be bound to other addresses (CIDR), or the user be locked"},
 	{404, atLogin, "", upstream.ClassRequest, "Vault has no login at {path}; correct auth.method and auth.mount"},
 
-	{502, atSecret, "throttling", upstream.ClassThrottled, awsThrottles},
-	{502, atSecret, "rate exceeded", upstream.ClassThrottled, awsThrottles},
-	{400, atSecret, "throttling", upstream.ClassThrottled, awsThrottles},
-	{400, atSecret, "accessdenied", upstream.ClassRefused, "AWS does not let Vault assume the role: its trust policy and Vault's own permissions must both allow it"},
-	{400, atSecret, "did not supply a role_arn", upstream.ClassRequest, "the role at {path} has several ARNs; say which by role_arn"},
-	{400, atSecret, "role_arn", upstream.ClassRequest, "the role at {path} does not allow this role_arn"},
-	{400, atSecret, "invalidclienttokenid", upstream.ClassRequest, awsKeys},
-	{400, atSecret, "signaturedoesnotmatch", upstream.ClassRequest, awsKeys},
-	{400, atSecret, "expiredtoken", upstream.ClassRequest, awsKeys},
-	{400, atSecret, "validationerror", upstream.ClassRequest, awsParameter},
-	{400, atSecret, "not found", upstream.ClassRequest, "Vault knows no role at {path}"},
-	{400, atSecret, "error assuming role", upstream.ClassServer, awsBroken},
-	{400, atSecret, "", upstream.ClassServer, "Vault could not do it, most often because what it asks itself gives no answer; its log tells"},
-	{404, atSecret, "no handler for route", upstream.ClassRequest, "no secrets engine is mounted at {mount}; correct the mount"},
-	{404, atSecret, "", upstream.ClassRequest, "there is nothing at {path}"},
-	{403, atSecret, "", upstream.ClassRefused, "the token may not do {method} at {path}; its policy must allow it"},
 }
 
 // awsRest is how long AWS is left alone once it throttles Vault.
@@ -137,11 +118,35 @@ func explain(a *upstream.Answer, r request) error {
 	if r.namespace != "" {
 		namespace = fmt.Sprintf(" (namespace %q)", r.namespace)
 	}
-	says := strings.NewReplacer("{path}", r.path, "{mount}", mountOf(r.path), "{namespace}", namespace, "{method}", r.method).Replace(c.says)
-	fault.Kind, fault.Err = c.class, fmt.Errorf("answered %d: %s", a.Status, says)
+	says := strings.NewReplacer("{path}", r.path, "{mount}", mountOf(r.path), "{namespace}", namespace, "{method}", r.method,
+		"{capability}", capability(r.method), "{code}", c.text).Replace(c.says)
+	fault.Kind, fault.Err = c.class, &refusal{says: fmt.Sprintf("answered %d: %s", a.Status, says), cause: c.says, body: credential.NewSecret(string(a.Body))}
 	if c.says == awsThrottles {
 		fault.Wait = max(fault.Wait, awsRest)
 	}
+	return fault
+}
+
+// A refusal is why Vault gave nothing, in words of ours.
+type refusal struct {
+	says  string
+	cause string            // the same with its placeholders
+	body  credential.Secret // the answer
+}
+
+// Error implements error.
+func (r *refusal) Error() string { return r.says }
+
+// isCause reports whether Vault gave nothing for a cause, given with its placeholders.
+func isCause(err error, says string) bool {
+	r, ok := errors.AsType[*refusal](err)
+	return ok && r.cause == says
+}
+
+// instead says in better words why Vault gave nothing.
+func instead(err error, format string, args ...any) error {
+	fault := faultOf(err)
+	fault.Err = fmt.Errorf("answered %d: "+format, append([]any{fault.Status}, args...)...)
 	return fault
 }
 
@@ -150,6 +155,14 @@ func causeOf(status int, text string, r request) (cause, bool) {
 	if strings.HasPrefix(r.path, "auth/") && !strings.HasPrefix(r.path, "auth/token/") {
 		at = atLogin
 	}
+	if c, ok := first(causes, status, at, text); ok || at == atLogin {
+		return c, ok
+	}
+	return secretCause(status, text)
+}
+
+// first finds the first of some causes that fits an answer.
+func first(causes []cause, status int, at place, text string) (cause, bool) {
 	for _, c := range causes {
 		if (c.status == 0 || c.status == status) && (c.at == anywhere || c.at == at) && strings.Contains(text, c.text) {
 			return c, status >= http.StatusBadRequest
