@@ -86,6 +86,11 @@ type stsOptions struct {
 	Base struct {
 		Credential string `koanf:"credential"`
 		Upstream   string `koanf:"upstream"`
+		Chain      string `koanf:"chain"`
+		Profile    string `koanf:"profile"`
+
+		ConfigFile      string `koanf:"config_file"`
+		CredentialsFile string `koanf:"credentials_file"`
 	} `koanf:"base"`
 	Region    string             `koanf:"region"`
 	Endpoint  string             `koanf:"endpoint"`

@@ -37,6 +37,7 @@ type Base interface {
 type Source struct {
 	options  Options
 	base     Base
+	chain    *chain // instead of base, if that is what is configured
 	sts      *awsapi.STS
 	watch    *upstream.Watch
 	signer   *v4.Signer
@@ -60,10 +61,12 @@ func New(name string, o *Options, b Base, log zerolog.Logger) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Source{
-		options: *o, base: b, sts: &awsapi.STS{Client: client, Place: o.Place}, watch: upstream.NewWatch(client.Files()),
-		signer: v4.NewSigner(), hostname: hostname,
-	}, nil
+	s := &Source{options: *o, base: b, sts: &awsapi.STS{Client: client, Place: o.Place}, signer: v4.NewSigner(), hostname: hostname}
+	if o.Base.Chain != "" {
+		s.chain = &chain{options: o.Base, region: o.Region, client: client}
+	}
+	s.watch = upstream.NewWatch(s.Files())
+	return s, nil
 }
 
 // Declared returns the configured roles, sorted.
@@ -84,7 +87,7 @@ func (s *Source) Fetch(ctx context.Context, key credential.Key) (credential.Cred
 	if key.Variant != "" || !declared {
 		return nil, fmt.Errorf("role %q: %w in the configuration of this upstream", key, credential.ErrNotFound)
 	}
-	b, err := s.read()
+	b, err := s.read(ctx)
 	if err != nil {
 		s.seen.Store(new(string))
 		return nil, err
@@ -93,7 +96,7 @@ func (s *Source) Fetch(ctx context.Context, key credential.Key) (credential.Cred
 	if err != nil {
 		s.seen.Store(&b.keys.AccessKeyID)
 		if fault, ok := errors.AsType[*upstream.Error](err); ok && fault.Kind == upstream.ClassExpired && fault.Status >= 400 {
-			s.base.Renew()
+			s.renew()
 		}
 		return nil, err
 	}
@@ -102,14 +105,30 @@ func (s *Source) Fetch(ctx context.Context, key credential.Key) (credential.Cred
 
 // A base is the one that an attempt has.
 type base struct {
-	name string
+	what string
 	keys *credential.AWS
 }
 
-func (b base) String() string { return fmt.Sprintf("the base %q", b.name) }
+// read takes the base from the stock, or from the chain.
+func (s *Source) read(ctx context.Context) (base, error) {
+	if s.chain == nil {
+		return s.stored()
+	}
+	keys, from, err := s.chain.retrieve(ctx)
+	return base{fmt.Sprintf("the base from the SDK's default chain (%s)", from), keys}, err
+}
 
-// read takes the base from the stock.
-func (s *Source) read() (base, error) {
+// renew asks for a new base: this one has ended.
+func (s *Source) renew() {
+	if s.chain != nil {
+		s.chain.renew()
+		return
+	}
+	s.base.Renew()
+}
+
+// stored takes the base from the stock.
+func (s *Source) stored() (base, error) {
 	key, c, err := s.base.Get()
 	which := fmt.Sprintf("the base %q", key)
 	if key.Name == "" {
@@ -125,7 +144,7 @@ func (s *Source) read() (base, error) {
 	if !ok {
 		return base{}, &baseError{text: which + " is no pair of AWS keys"}
 	}
-	return base{key.String(), keys}, nil
+	return base{fmt.Sprintf("the base %q", key), keys}, nil
 }
 
 // action is the call that is made.
@@ -134,7 +153,7 @@ const action = "AssumeRole"
 // assume asks STS.
 func (s *Source) assume(ctx context.Context, name string, role Role, b base) (*credential.AWS, error) {
 	return s.sts.Assume(ctx, awsapi.Call{
-		Action: action, Session: role.Session, By: b.String(), Meanings: meanings,
+		Action: action, Session: role.Session, By: b.what, Meanings: meanings,
 		Form: role.form(awsapi.SessionName(role.SessionName, s.hostname, name)),
 		Sign: func(req *http.Request, body string) error { return s.sign(req, body, b.keys) },
 	})
@@ -156,19 +175,34 @@ func (s *Source) sign(req *http.Request, body string, keys *credential.AWS) erro
 func (s *Source) Skew() time.Duration { return s.sts.Client.Skew() }
 
 // Files lists the files that are read again when they change.
-func (s *Source) Files() []string { return s.sts.Client.Files() }
+func (s *Source) Files() []string {
+	files := s.sts.Client.Files()
+	if s.chain != nil {
+		files = append(files, s.chain.files()...)
+	}
+	return files
+}
 
 // Changed reports, once, that one of Files changed since it was last asked, or that
-// the base is another than the one with which the latest attempt failed.
+// the stored base is another than the one with which the latest attempt failed.
 func (s *Source) Changed() bool {
 	files := s.watch.Changed()
+	if s.chain != nil {
+		return files
+	}
 	now := ""
-	if b, err := s.read(); err == nil {
+	if b, err := s.stored(); err == nil {
 		now = b.keys.AccessKeyID
 	}
 	before := s.seen.Swap(&now)
 	return files || now != "" && (before == nil || now != *before)
 }
 
-// Check reports what is wrong with Files for the present account, without asking STS.
-func (s *Source) Check() error { return s.sts.Client.Check() }
+// Check reports what is wrong with the configured files for the present account,
+// without asking STS.
+func (s *Source) Check() error {
+	if s.chain != nil {
+		return errors.Join(s.sts.Client.Check(), s.chain.check())
+	}
+	return s.sts.Client.Check()
+}
