@@ -100,6 +100,16 @@ type stsOptions struct {
 	Roles     map[string]stsRole `koanf:"roles"`
 }
 
+// identityOptions are of a kind whose name has a hyphen.
+type identityOptions struct {
+	Token credential.SecretRef `koanf:"token"`
+	Base  struct {
+		Credential string `koanf:"credential"`
+	} `koanf:"base"`
+	Region string             `koanf:"region"`
+	Roles  map[string]stsRole `koanf:"roles"`
+}
+
 type stsRole struct {
 	RoleARN        string            `koanf:"role_arn"`
 	SessionName    string            `koanf:"session_name"`
@@ -125,6 +135,8 @@ func options(paths ...string) Options {
 			},
 			"sts":   func() any { return &stsOptions{} },
 			"token": func() any { return &tokenOptions{Size: 7} },
+
+			"web-identity": func() any { return &identityOptions{} },
 		},
 	}
 }

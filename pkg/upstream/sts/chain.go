@@ -24,6 +24,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials/ssocreds"
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
 
+	"github.com/purser-agent/purser/pkg/awsapi"
 	"github.com/purser-agent/purser/pkg/credential"
 	"github.com/purser-agent/purser/pkg/upstream"
 )
@@ -166,7 +167,7 @@ func (c *chain) explain(err error) error {
 	const what = "the base, the SDK's default chain, "
 	var service interface{ ErrorCode() string }
 	if fault, ok := errors.AsType[*upstream.Error](err); ok {
-		return &baseError{what + "asked in vain: " + fault.Error(), fault}
+		return &awsapi.BaseError{Text: what + "asked in vain: " + fault.Error(), Cause: fault}
 	}
 	text := "gives no keys; run `aws sts get-caller-identity` as Purser's user to see why"
 	switch profile, noProfile := errors.AsType[config.SharedConfigProfileNotExistError](err); {
@@ -190,7 +191,7 @@ func (c *chain) explain(err error) error {
 	case errors.Is(err, context.DeadlineExceeded):
 		text = "gave no keys in time"
 	}
-	return &baseError{what + text, nil}
+	return &awsapi.BaseError{Text: what + text}
 }
 
 func isA[E error](err error) bool {

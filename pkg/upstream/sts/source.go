@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -22,34 +21,21 @@ import (
 	"github.com/purser-agent/purser/pkg/upstream"
 )
 
-// A Base is the stored credential that roles are assumed with. Its methods do not
-// wait, and are safe for concurrent use.
-type Base interface {
-	// Get returns it as it is in stock. The key may be known without it. An error is
-	// one of package credential's, or says itself what is wrong with the base.
-	Get() (credential.Key, credential.Credential, error)
-	// Renew asks for a new one: STS says that this one has ended.
-	Renew()
-}
-
 // A Source is one configured upstream. It is safe for concurrent use and fits
 // pkg/refresh.
 type Source struct {
 	options  Options
-	base     Base
-	chain    *chain // instead of base, if that is what is configured
+	stock    awsapi.Follower[*credential.AWS]
+	chain    *chain // instead of stock, if that is what is configured
 	sts      *awsapi.STS
 	watch    *upstream.Watch
 	signer   *v4.Signer
 	hostname string
-	// seen is the access key ID of the base that the latest failure had, empty if it
-	// had none.
-	seen atomic.Pointer[string]
 }
 
 // New checks the options and returns a source. It asks nobody and reads no file; the
 // logger gets the upstream's name.
-func New(name string, o *Options, b Base, log zerolog.Logger) (*Source, error) {
+func New(name string, o *Options, b awsapi.Base, log zerolog.Logger) (*Source, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
@@ -61,9 +47,13 @@ func New(name string, o *Options, b Base, log zerolog.Logger) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Source{options: *o, base: b, sts: &awsapi.STS{Client: client, Place: o.Place}, signer: v4.NewSigner(), hostname: hostname}
+	s := &Source{options: *o, sts: &awsapi.STS{Client: client, Place: o.Place}, signer: v4.NewSigner(), hostname: hostname}
 	if o.Base.Chain != "" {
 		s.chain = &chain{options: o.Base, region: o.Region, client: client}
+	}
+	s.stock.Base, s.stock.Wanted, s.stock.Unnamed = b, "a pair of AWS keys", "the base"
+	if o.Base.Upstream != "" {
+		s.stock.Unnamed = fmt.Sprintf("the base from upstream %q", o.Base.Upstream)
 	}
 	s.watch = upstream.NewWatch(s.Files())
 	return s, nil
@@ -89,12 +79,12 @@ func (s *Source) Fetch(ctx context.Context, key credential.Key) (credential.Cred
 	}
 	b, err := s.read(ctx)
 	if err != nil {
-		s.seen.Store(new(string))
+		s.stock.Failed(nil)
 		return nil, err
 	}
 	c, err := s.assume(ctx, key.Name, role, b)
 	if err != nil {
-		s.seen.Store(&b.keys.AccessKeyID)
+		s.stock.Failed(b.keys)
 		if fault, ok := errors.AsType[*upstream.Error](err); ok && fault.Kind == upstream.ClassExpired && fault.Status >= 400 {
 			s.renew()
 		}
@@ -112,7 +102,8 @@ type base struct {
 // read takes the base from the stock, or from the chain.
 func (s *Source) read(ctx context.Context) (base, error) {
 	if s.chain == nil {
-		return s.stored()
+		what, keys, err := s.stock.Read()
+		return base{what, keys}, err
 	}
 	keys, from, err := s.chain.retrieve(ctx)
 	return base{fmt.Sprintf("the base from the SDK's default chain (%s)", from), keys}, err
@@ -124,27 +115,7 @@ func (s *Source) renew() {
 		s.chain.renew()
 		return
 	}
-	s.base.Renew()
-}
-
-// stored takes the base from the stock.
-func (s *Source) stored() (base, error) {
-	key, c, err := s.base.Get()
-	which := fmt.Sprintf("the base %q", key)
-	if key.Name == "" {
-		which = "the base"
-		if s.options.Base.Upstream != "" {
-			which = fmt.Sprintf("the base from upstream %q", s.options.Base.Upstream)
-		}
-	}
-	if err != nil {
-		return base{}, missing(which, err)
-	}
-	keys, ok := c.(*credential.AWS)
-	if !ok {
-		return base{}, &baseError{text: which + " is no pair of AWS keys"}
-	}
-	return base{fmt.Sprintf("the base %q", key), keys}, nil
+	s.stock.Base.Renew()
 }
 
 // action is the call that is made.
@@ -187,15 +158,7 @@ func (s *Source) Files() []string {
 // the stored base is another than the one with which the latest attempt failed.
 func (s *Source) Changed() bool {
 	files := s.watch.Changed()
-	if s.chain != nil {
-		return files
-	}
-	now := ""
-	if b, err := s.stored(); err == nil {
-		now = b.keys.AccessKeyID
-	}
-	before := s.seen.Swap(&now)
-	return files || now != "" && (before == nil || now != *before)
+	return s.chain == nil && s.stock.Changed() || files
 }
 
 // Check reports what is wrong with the configured files for the present account,
