@@ -18,6 +18,7 @@ import (
 	"github.com/purser-agent/purser/pkg/upstream/ims"
 	"github.com/purser-agent/purser/pkg/upstream/sts"
 	"github.com/purser-agent/purser/pkg/upstream/vault"
+	webidentity "github.com/purser-agent/purser/pkg/upstream/web-identity"
 )
 
 // This file is the table of contents: every kind of upstream and every dialect that
@@ -54,6 +55,9 @@ var upstreamKinds = map[string]upstreamKind{
 	}).ofSessions(),
 	// Not of sessions: some of what Vault gives is, and AWS has the last word.
 	"vault": kind(vault.Defaults, vault.New),
+	"web-identity": kindWith(webidentity.Defaults, func(name string, o *webidentity.Options, with surroundings) (*webidentity.Source, error) {
+		return webidentity.New(name, o, with.base, with.log)
+	}).ofSessions(),
 }
 
 func (k upstreamKind) ofSessions() upstreamKind {
