@@ -45,10 +45,11 @@ type keeper interface {
 // given is what an awsRole gave.
 type given struct {
 	keys    *credential.AWS
-	asked   time.Time // when Vault was
-	lease   string    // of a user's keys only
-	token   int       // which of the session's tokens it was made with
-	refused error     // what was wrong with what Vault made instead
+	asked   time.Time     // when Vault was
+	lease   string        // of a user's keys only
+	life    time.Duration // the longest of that lease
+	token   int           // which of the session's tokens it was made with
+	refused error         // what was wrong with what Vault made instead
 }
 
 func (r *awsRole) reread() time.Duration { return 0 }
@@ -63,6 +64,9 @@ const (
 	afterUser = 15 * time.Minute
 	// worthwhile is how much longer keys must live to be better than those there are.
 	worthwhile = 5 * time.Second
+	// stillThere is how often Vault is asked whether a user is still there that cannot
+	// live longer at present.
+	stillThere = 5 * time.Minute
 )
 
 func (r *awsRole) fetch(ctx context.Context) (credential.Credential, error) {
@@ -205,7 +209,7 @@ func (r *awsRole) read(ctx context.Context, a *answer) (given, error) {
 		return given{}, err
 	}
 	keys.Issued, keys.Expires = wall(a.sent.Add(-a.age)), wall(expires)
-	out.keys = keys
+	out.keys, out.life = keys, expires.Sub(a.sent)
 	return out, nil
 }
 
@@ -253,12 +257,13 @@ func (r *awsRole) refuse(ctx context.Context, a *answer) error {
 // renew has the keys of a user live longer, if that can be. Without keys and an error
 // they are to be made anew.
 func (r *awsRole) renew(ctx context.Context, before given) (credential.Credential, error) {
-	ends, bounded := r.session.ends()
 	if before.token != r.session.generation() {
 		return nil, nil // they end with another token
 	}
-	if bounded && ends.Before(before.keys.Expires.Add(worthwhile)) {
-		return before.keys, nil // new ones would end with the same token
+	ends, bounded := r.session.ends()
+	pointless := bounded && ends.Before(before.keys.Expires.Add(worthwhile)) // new ones would end with the token as well
+	if pointless && time.Since(before.asked) < stillThere {
+		return before.keys, nil
 	}
 	sent, life, err := r.leases.renew(ctx, before.lease)
 	if fault, ok := errors.AsType[*upstream.Error](err); ok && fault.Status >= 400 && fault.Status < 500 && fault.Kind != upstream.ClassThrottled {
@@ -267,13 +272,17 @@ func (r *awsRole) renew(ctx context.Context, before given) (credential.Credentia
 	if err != nil {
 		return nil, err
 	}
-	keys := *before.keys
-	keys.Issued, keys.Expires = wall(sent), wall(sent.Add(r.withToken(sent, life)))
-	if keys.Expires.Before(before.keys.Expires.Add(worthwhile)) {
-		return nil, nil // it has reached its limit
+	before.asked = time.Now()
+	ends = wall(sent.Add(r.withToken(sent, life)))
+	switch longer := ends.After(before.keys.Expires.Add(worthwhile)); {
+	case longer:
+		keys := *before.keys
+		keys.Issued, keys.Expires = wall(sent), ends
+		before.keys, before.life = &keys, max(before.life, ends.Sub(sent))
+	case !pointless && life < before.life/2:
+		return nil, nil // the lease has reached its limit
 	}
-	before.keys, before.asked = &keys, time.Now()
 	r.give(before)
-	r.leases.keep(before.lease, lease{ends: keys.Expires, user: true})
-	return &keys, nil
+	r.leases.keep(before.lease, lease{ends: before.keys.Expires, user: true})
+	return before.keys, nil
 }
