@@ -92,7 +92,6 @@ var causes = []cause{
 	{400, atLogin, "", upstream.ClassRefused, "Vault does not let this host log in at {mount}, for a reason not known here; its audit log tells"},
 	{403, atLogin, "", upstream.ClassRefused, "Vault does not let this host log in: nothing may be mounted at {mount}, the role may be bound to other addresses (CIDR), or the user be locked"},
 	{404, atLogin, "", upstream.ClassRequest, "Vault has no login at {path}; correct auth.method and auth.mount"},
-
 }
 
 // awsRest is how long AWS is left alone once it throttles Vault.
