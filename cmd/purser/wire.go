@@ -54,7 +54,9 @@ var upstreamKinds = map[string]upstreamKind{
 		return sts.New(name, o, with.base, with.log)
 	}).ofSessions(),
 	// Not of sessions: some of what Vault gives is, and AWS has the last word.
-	"vault": kind(vault.Defaults, vault.New),
+	"vault": kindWith(vault.Defaults, func(name string, o *vault.Options, with surroundings) (*vault.Source, error) {
+		return vault.New(name, o, with.base, nil, with.log)
+	}),
 	"web-identity": kindWith(webidentity.Defaults, func(name string, o *webidentity.Options, with surroundings) (*webidentity.Source, error) {
 		return webidentity.New(name, o, with.base, with.log)
 	}).ofSessions(),

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -90,6 +91,13 @@ func roundTrip(transport *http.Transport, req *http.Request) (*Answer, error) {
 		return nil, err
 	}
 	return &Answer{Status: res.StatusCode, Header: res.Header, Body: body, received: received}, nil
+}
+
+// Certificate is the client certificate as it was last presented, nil for none.
+func (c *Client) Certificate() *x509.Certificate {
+	c.keyring.mu.Lock()
+	defer c.keyring.mu.Unlock()
+	return c.keyring.leaf
 }
 
 // Files lists the files that the client reads again when they change.

@@ -134,7 +134,7 @@ func TestEndOfKeysIsTheOneThatTheyHave(t *testing.T) {
 // Case 16: the lease of a batch token's keys ends with the token.
 func TestKeysOfABatchTokenAreTakenToEndWithIt(t *testing.T) {
 	s := newSite(t, one(mock.VaultAWSRole{}), nil)
-	s.source.options.Auth.Token.Value = credential.NewSecret(s.vault.IssueToken(mock.VaultGrant{Batch: true, TTL: 10 * time.Minute}))
+	s.source.server.auth.Token.Value = credential.NewSecret(s.vault.IssueToken(mock.VaultGrant{Batch: true, TTL: 10 * time.Minute}))
 	lives(t, s.fetch(t, "web"), 10*time.Minute)
 }
 

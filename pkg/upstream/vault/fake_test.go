@@ -154,22 +154,23 @@ func (f *fakeVault) set(change func()) {
 func sessionOn(t *testing.T, f *fakeVault) *session {
 	t.Helper()
 	a := &Auth{Method: "approle", RoleID: credential.SecretRef{Value: credential.NewSecret("role")}, SecretID: secretFile(t, "secret")}
-	return started(t, f, a)
+	return started(t, f, a, &appRole{auth: a, log: zerolog.New(t.Output())})
 }
 
-func started(t *testing.T, f *fakeVault, a *Auth) *session {
+func started(t *testing.T, f *fakeVault, a *Auth, m method) *session {
 	t.Helper()
 	log := zerolog.New(t.Output())
-	s := newSession(f, methodOf(a, log), a, a.files(), log)
+	s := newSession(f, m, a, a.files(), log)
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() {
 		s.run(ctx)
-		s.giveBack(context.WithoutCancel(ctx))
+		s.close(context.WithoutCancel(ctx))
 	})
 	t.Cleanup(func() {
 		cancel()
 		running.Wait()
+		s.close(context.Background())
 	})
 	return s
 }

@@ -2,13 +2,11 @@ package vault
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/rs/zerolog"
 
@@ -86,44 +84,6 @@ func tokenOf(got *answer, namespace string, log zerolog.Logger) (*token, error) 
 	return t, nil
 }
 
-// A tokenMethod takes a token that somebody else got.
-type tokenMethod struct {
-	auth *Auth
-	log  zerolog.Logger
-}
-
-func (m *tokenMethod) login(ctx context.Context, s sender) (*token, error) {
-	value, err := m.auth.Token.Read()
-	if err == nil {
-		err = checkToken(value)
-	}
-	if err != nil {
-		return nil, material("token", err)
-	}
-	t := &token{value: value, from: time.Now(), given: true, namespace: m.auth.Namespace, spread: 2*rand.Float64() - 1}
-	got, err := s.send(ctx, value, lookupSelf(m.auth.Namespace))
-	if refused(err) {
-		m.log.Warn().Msg("the token may not look itself up, so its end is not known; if it is valid, its policy lacks auth/token/lookup-self")
-		return t, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	number := func(key string) time.Duration {
-		n, _ := got.secret.Data[key].(json.Number)
-		d, _ := seconds(n)
-		return d
-	}
-	t.from, t.first = got.sent, number("creation_ttl")
-	t.renewable, _ = got.secret.Data["renewable"].(bool)
-	if ttl := number("ttl"); ttl > 0 {
-		t.until = got.sent.Add(ttl)
-	} else {
-		m.log.Warn().Msg("the token has no end, as a root token: who reads it may do everything for ever; give this host a token of its own, or another auth.method")
-	}
-	return t, nil
-}
-
 func lookupSelf(namespace string) request {
 	return request{path: "auth/token/lookup-self", namespace: namespace}
 }
@@ -132,35 +92,4 @@ func lookupSelf(namespace string) request {
 func refused(err error) bool {
 	fault, ok := errors.AsType[*upstream.Error](err)
 	return ok && fault.Status == http.StatusForbidden
-}
-
-// methodOf returns the method that a validated Auth names.
-func methodOf(a *Auth, log zerolog.Logger) method {
-	switch a.Method {
-	case "approle":
-		return &appRole{auth: a, log: log}
-	}
-	return &tokenMethod{auth: a, log: log}
-}
-
-// An appRole logs in with a role ID and, mostly, a secret ID.
-type appRole struct {
-	auth *Auth
-	log  zerolog.Logger
-}
-
-func (m *appRole) login(ctx context.Context, s sender) (*token, error) {
-	roleID, err := m.auth.RoleID.Read()
-	if err != nil {
-		return nil, material("role_id", err)
-	}
-	body := map[string]any{"role_id": roleID.Reveal()}
-	if !m.auth.SecretID.IsZero() {
-		secretID, err := m.auth.SecretID.Read()
-		if err != nil {
-			return nil, material("secret_id", err)
-		}
-		body["secret_id"] = secretID.Reveal()
-	}
-	return logIn(ctx, s, m.auth, request{method: http.MethodPost, path: "auth/" + m.auth.mount() + "/login", body: body}, m.log)
 }

@@ -32,19 +32,25 @@ func (s *session) valid(ctx context.Context) (*token, error) {
 
 // usable is the token if no login must come first. A changed file ends every pause.
 func (s *session) usable() *token {
-	changed := s.replaced.Changed()
+	if s.watch.Changed() {
+		s.reset()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if changed {
-		s.logins, s.refusal, s.stale = hold{}, breaker{}, s.reads
-		clear(s.rests)
-	}
 	now := time.Now()
 	spoilt := !s.worked && s.refusal.failures > 0 && !s.refusal.active(now)
 	if s.token == nil || s.token.ended(now) || s.stale || spoilt {
 		return nil
 	}
 	return s.token
+}
+
+// reset ends every pause: something changed that may have been the reason.
+func (s *session) reset() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.logins, s.refusal, s.stale = hold{}, breaker{}, s.auth.Token.File != ""
+	clear(s.rests)
 }
 
 func (s *session) present() *token {

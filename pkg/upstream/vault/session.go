@@ -3,8 +3,8 @@ package vault
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -22,30 +22,30 @@ const (
 	known = 10 * time.Second
 )
 
-// A session is what this host has with one Vault: a token, and the ways to the next
+// A session is what this host has with one Vault: a token, and the way to the next
 // one. Its methods may be called by many goroutines at once; one of them logs in for
-// all. run keeps the token alive.
+// all. run keeps the token alive, close gives it back.
 type session struct {
 	sender   sender
 	method   method
-	replaced *upstream.Watch // of the files of the login and of TLS
-	reads    bool            // the token itself is read from a file
+	auth     *Auth
+	watch    *upstream.Watch // of the files with which a login or a request may succeed
 	log      zerolog.Logger
+	turn     chan struct{} // held by who logs in, or finds out whether it must be
+	wake     chan struct{} // tells run that the token is another one
+	surveyed atomic.Bool   // the server was asked whether it has namespaces
 
-	turn chan struct{} // held by who logs in, or finds out whether it must be
-	wake chan struct{} // tells run that the token is another one
-
-	mu      sync.Mutex
-	token   *token    // nil before the first login
-	made    int       // tokens so far
-	asked   time.Time // the latest login
-	stale   bool      // the file of the token changed
-	worked  bool      // Vault took the token for something
-	alive   time.Time // when the token was last known to be valid
-	logins  hold      // after logins that failed
-	refusal breaker   // after fresh tokens that were refused
-	tending hold      // after renewals that failed
-	rests   map[string]*hold
+	mu      sync.Mutex       // guards all below
+	token   *token           // nil before the first login
+	made    int              // tokens so far
+	asked   time.Time        // the latest login
+	stale   bool             // the file of the token changed
+	worked  bool             // Vault took the token for something
+	alive   time.Time        // when the token was last known to be valid
+	logins  hold             // after logins that failed
+	refusal breaker          // after fresh tokens that were refused
+	tending hold             // after renewals that failed
+	rests   map[string]*hold // of each namespace, after requests without an answer
 }
 
 // A breaker stops logins that help nothing: the token that they gave was refused for
@@ -55,11 +55,11 @@ type breaker struct {
 	path string // what was refused
 }
 
-// newSession returns a session that has not asked for anything yet. It is given the
-// files with which a login or a request may succeed once they change.
+// newSession returns a session that has asked for nothing yet. It is given the files
+// with which a login or a request may succeed once they change.
 func newSession(s sender, m method, a *Auth, files []string, log zerolog.Logger) *session {
 	return &session{
-		sender: s, method: m, replaced: upstream.NewWatch(files), reads: a.Token.File != "", log: log,
+		sender: s, method: m, auth: a, watch: upstream.NewWatch(files), log: log,
 		turn: make(chan struct{}, 1), wake: make(chan struct{}, 1), rests: map[string]*hold{},
 	}
 }
@@ -201,25 +201,4 @@ func troubled(e *upstream.Error) bool {
 		return e.Status != 400 && e.Status != 502 // there AWS throttles Vault
 	}
 	return false
-}
-
-// detail says in a few words how the session stands.
-func (s *session) detail() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	now := time.Now()
-	text := "not logged in"
-	if t := s.token; t != nil && !t.ended(now) {
-		text = "logged in without end"
-		if !t.until.IsZero() {
-			text = "logged in until " + clock(t.until, now)
-		}
-		if t.renewed {
-			text += ", renewed"
-		}
-	}
-	if h := s.holding(now); h != nil {
-		text += fmt.Sprintf("; no login before %s: %v", clock(h.until, now), h.why.Err)
-	}
-	return text
 }

@@ -51,7 +51,7 @@ func newSite(t *testing.T, o mock.VaultOptions, change func(o *Options)) *site {
 func (s *site) open(t *testing.T, o *Options) {
 	t.Helper()
 	var err error
-	if s.source, err = New("vault", o, zerolog.New(t.Output())); err != nil {
+	if s.source, err = New("vault", o, nil, nil, zerolog.New(t.Output())); err != nil {
 		t.Fatal(err)
 	}
 }

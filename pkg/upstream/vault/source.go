@@ -30,18 +30,15 @@ type engine interface {
 // pkg/refresh.
 type Source struct {
 	options *Options
-	client  *client
-	session *session
+	server  *server
 	leases  *leases
 	engines map[credential.Key]engine
-	files   []string
-	watch   *upstream.Watch
 }
 
 // New checks the options and returns a source. It asks nobody and reads no file; the
 // logger gets the upstream's name. The base is for a login with AWS keys, the programs
 // for one with what a program prints; either may be nil if the options need none.
-func New(name string, o *Options, log zerolog.Logger) (*Source, error) {
+func New(name string, o *Options, b awsapi.Base, programs upstream.Programs, log zerolog.Logger) (*Source, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
@@ -54,30 +51,26 @@ func New(name string, o *Options, log zerolog.Logger) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	files := append(client.http.Files(), o.Auth.files()...)
-	session := newSession(client, methodOf(&o.Auth, log), &o.Auth, files, log)
-	s := &Source{
-		options: o, client: client, session: session, leases: newLeases(session, log), files: files, watch: upstream.NewWatch(files),
-		engines: map[credential.Key]engine{},
-	}
+	server := newServer(client, o.Auth, b, programs, log)
+	s := &Source{options: o, server: server, leases: newLeases(server, log), engines: map[credential.Key]engine{}}
 	var unknown atomic.Int64
 	add := func(name string, e engine) { s.engines[credential.Key{Name: name}] = e }
 	for name, role := range o.AWS.Roles {
 		mount, path := cmp.Or(role.Mount, o.AWS.Mount), role.path(name)
 		if role.static(name) {
-			add(name, &staticKeys{session: session, path: mount + "/" + path, every: role.Reread})
+			add(name, &staticKeys{session: server, path: mount + "/" + path, every: role.Reread})
 			continue
 		}
 		add(name, &awsRole{
 			options: role, mount: mount, path: path, sessionName: awsapi.SessionName(role.SessionName, hostname, name),
-			session: session, leases: s.leases, unknown: &unknown, log: log,
+			session: server, leases: s.leases, unknown: &unknown, log: log,
 		})
 	}
 	for name, keys := range o.KV.Keys {
-		add(name, &kvKeys{options: keys, mount: cmp.Or(keys.Mount, "secret"), session: session})
+		add(name, &kvKeys{options: keys, mount: cmp.Or(keys.Mount, "secret"), session: server})
 	}
 	for name, token := range o.IdentityTokens {
-		add(name, &identityToken{session: session, role: cmp.Or(token.Role, name)})
+		add(name, &identityToken{session: server, role: cmp.Or(token.Role, name)})
 	}
 	return s, nil
 }
@@ -113,24 +106,20 @@ func (s *Source) Reread(key credential.Key) time.Duration {
 }
 
 // Skew returns the clock of Vault minus ours, 0 if unknown or below two seconds.
-func (s *Source) Skew() time.Duration { return s.client.http.Skew() }
+func (s *Source) Skew() time.Duration { return s.server.skew() }
 
 // Files lists the files that are read again when they change.
-func (s *Source) Files() []string { return s.files }
+func (s *Source) Files() []string { return s.server.files() }
 
-// Changed reports, once, that one of Files changed since it was last asked.
-func (s *Source) Changed() bool { return s.watch.Changed() }
+// Changed reports, once, that something changed which a failed attempt depends on: one
+// of Files, or the base of the login.
+func (s *Source) Changed() bool { return s.server.changed() }
 
 // Check reports what is wrong with Files for the present account, without asking Vault.
-func (s *Source) Check() error {
-	if err := s.client.http.Check(); err != nil {
-		return err
-	}
-	return upstream.CheckReadable(s.options.Auth.files())
-}
+func (s *Source) Check() error { return s.server.check() }
 
 // Detail says in a few words how the session with Vault is.
-func (s *Source) Detail() string { return s.session.detail() }
+func (s *Source) Detail() string { return s.server.detail() }
 
 // givingBack bounds what is done at the end.
 const givingBack = 2 * time.Second
@@ -138,13 +127,13 @@ const givingBack = 2 * time.Second
 // Run looks after the session until ctx ends. It gives back then what was made for
 // this host, if that is configured.
 func (s *Source) Run(ctx context.Context) {
-	s.session.run(ctx)
+	s.server.run(ctx)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), givingBack)
 	defer cancel()
 	if s.options.RevokeOnStop {
 		s.leases.revoke(ctx)
 	}
 	if s.options.RevokeOnStop || !s.leases.users() { // which would go with the token
-		s.session.giveBack(ctx)
+		s.server.close(ctx)
 	}
 }

@@ -17,12 +17,12 @@ const (
 
 // run keeps the token alive until ctx ends.
 func (s *session) run(ctx context.Context) {
-	for {
+	for ctx.Err() == nil {
+		wait := s.tend(ctx)
 		select {
 		case <-ctx.Done():
-			return
 		case <-s.wake:
-		case <-time.After(s.tend(ctx)):
+		case <-time.After(wait):
 		}
 	}
 }
@@ -30,6 +30,9 @@ func (s *session) run(ctx context.Context) {
 // tend does what the token needs now, if anything, and returns when to look again.
 func (s *session) tend(ctx context.Context) time.Duration {
 	t, what, at := s.due()
+	if t != nil {
+		s.survey(ctx)
+	}
 	now := time.Now()
 	switch wait := at.Sub(now); {
 	case what == stay || t.ended(now): // the next request logs in
@@ -119,9 +122,12 @@ func (s *session) renew(ctx context.Context, t *token) {
 	}
 }
 
-// giveBack revokes the token if a login of ours made it. It could be used until its
+// revokeTime bounds how long the end of a session takes.
+const revokeTime = 2 * time.Second
+
+// close gives the token back if a login of ours made it: it could be used until its
 // end otherwise.
-func (s *session) giveBack(ctx context.Context) {
+func (s *session) close(ctx context.Context) {
 	s.mu.Lock()
 	t := s.token
 	s.token = nil
@@ -129,6 +135,8 @@ func (s *session) giveBack(ctx context.Context) {
 	if t == nil || !t.revocable {
 		return
 	}
+	ctx, cancel := context.WithTimeout(ctx, revokeTime)
+	defer cancel()
 	r := request{method: http.MethodPost, path: "auth/token/revoke-self", namespace: t.namespace}
 	if _, err := s.sender.send(ctx, t.value, r); err != nil && !refused(err) {
 		s.log.Warn().Err(err).Msg("the token could not be revoked and stays valid until its end")

@@ -111,6 +111,15 @@ const (
 	mostReread  = 24 * time.Hour
 )
 
+// BaseOf returns the name of the credential that a login by AWS is signed with, or else
+// the upstream that gives it.
+func (o *Options) BaseOf() (name, upstream string) {
+	return o.Auth.Base.Credential, o.Auth.Base.Upstream
+}
+
+// CheckChained reports nothing: a login goes with any keys.
+func (o *Options) CheckChained() error { return nil }
+
 // TokenNames are those of the identity tokens. They are nothing that a program of
 // this host could use.
 func (o *Options) TokenNames() []string { return slices.Sorted(maps.Keys(o.IdentityTokens)) }
@@ -121,9 +130,7 @@ func (o *Options) Validate() error {
 	var all []error
 	fault := func(format string, args ...any) { all = append(all, fmt.Errorf(format, args...)) }
 	all = append(all, o.checkServer()...)
-	for _, err := range flatten(o.Auth.Validate()) {
-		fault("auth.%w", err)
-	}
+	all = append(all, o.Auth.Validate(), o.Auth.checkTLS(&o.TLS))
 	if len(o.AWS.Roles)+len(o.KV.Keys)+len(o.IdentityTokens) == 0 {
 		fault("aws.roles: missing, such as billing: {path: sts/billing}; or kv.keys, or identity_tokens")
 	}
@@ -179,29 +186,18 @@ func (o *Options) checkServer() (all []error) {
 			seen[at.String()] = true
 		}
 	}
-	if err := checkPath(o.Namespace); err != nil {
-		fault("namespace: %w", err)
+	if o.Namespace != "" && !isPath(o.Namespace) {
+		fault("namespace: %q is not a path such as team/web, without slashes around", o.Namespace)
 	}
 	return all
-}
-
-// flatten lists the errors that errors.Join put together.
-func flatten(err error) []error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		return joined.Unwrap()
-	}
-	if err == nil {
-		return nil
-	}
-	return []error{err}
 }
 
 var engineForm = regexp.MustCompile(`^(sts|creds|static-creds)/\w([\w.@-]*\w)?$`)
 
 // checkMount looks whether an optional text can be the path of a mount.
 func checkMount(path string) error {
-	if err := checkPath(path); err != nil {
-		return fmt.Errorf("mount: %w", err)
+	if path != "" && !isPath(path) {
+		return fmt.Errorf("mount: %q is not a path such as aws, without slashes around", path)
 	}
 	return nil
 }
@@ -251,8 +247,8 @@ func (k KVKeys) check() (all []error) {
 	}
 	if k.Path == "" {
 		fault("path: missing, such as apps/legacy")
-	} else if err := checkPath(k.Path); err != nil {
-		fault("path: %w", err)
+	} else if !isPath(k.Path) {
+		fault("path: %q is not a path such as apps/legacy, without slashes around", k.Path)
 	}
 	if !slices.Contains([]string{"", "auto", "1", "2"}, k.Version) {
 		fault("version: %q is neither auto nor 1 nor 2", k.Version)
@@ -268,7 +264,7 @@ func (k KVKeys) accessKey() string { return cmp.Or(k.AccessKey, "access_key") }
 func (k KVKeys) secretKey() string { return cmp.Or(k.SecretKey, "secret_key") }
 
 func (t IdentityToken) check(name string) (all []error) {
-	if role := cmp.Or(t.Role, name); checkPath(role) != nil || strings.Contains(role, "/") {
+	if role := cmp.Or(t.Role, name); !isPath(role) || strings.Contains(role, "/") {
 		all = append(all, fmt.Errorf("role: %q cannot be the name of a role", role))
 	}
 	return all
