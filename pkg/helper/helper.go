@@ -124,6 +124,7 @@ func (h *Helper) have(ctx context.Context, ready func()) error {
 	_ = unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC)
 	var last tail
 	c := exec.CommandContext(ctx, "/proc/self/exe", Command)
+	c.Args[0] = os.Args[0] // for those who list processes
 	// Little memory counts here, speed does not.
 	c.Env = []string{"GOGC=10", "GOMAXPROCS=1"}
 	c.Dir = "/"

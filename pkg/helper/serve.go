@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"syscall"
 	"time"
@@ -61,6 +62,7 @@ func Serve() error {
 		return os.NewSyscallError("prctl", err)
 	}
 	syscall.Umask(0o077)
+	debug.FreeOSMemory() // what the start of the binary needed
 	s := &server{conn: conn, null: null, late: make(chan uint64), running: map[uint64]*program{}}
 	return s.serve()
 }
