@@ -20,6 +20,7 @@ import (
 	"github.com/purser-agent/purser/pkg/caller"
 	"github.com/purser-agent/purser/pkg/config"
 	"github.com/purser-agent/purser/pkg/credential"
+	"github.com/purser-agent/purser/pkg/helper"
 	"github.com/purser-agent/purser/pkg/policy"
 	"github.com/purser-agent/purser/pkg/refresh"
 	"github.com/purser-agent/purser/pkg/store"
@@ -91,13 +92,15 @@ func check(ctx context.Context, c *config.Config, offline bool, out io.Writer) e
 	if err := giveUpRoot(who, zerolog.Nop()); err != nil { // files count as readable if that account can read them
 		return err
 	}
+	programs := helper.Start(zerolog.Nop())
+	defer programs.Close()
 	if err := upstream.CheckReadable(c.Files); err != nil { // a reload reads them again
 		return usageError{err}
 	}
 	for _, warning := range policy.NewGate(&store.Store{}, nil, caller.Accounts{}).Prepare(ctx, grants(c)).Warnings {
 		fmt.Fprintln(out, "warning:", warning)
 	}
-	sources, err := openSources(c.Upstreams, &store.Store{}, zerolog.Nop())
+	sources, err := openSources(c.Upstreams, &store.Store{}, surroundings{programs: programs, log: zerolog.Nop()})
 	if err != nil {
 		return usageError{err}
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/purser-agent/purser/pkg/frontend/imds"
 	"github.com/purser-agent/purser/pkg/refresh"
 	"github.com/purser-agent/purser/pkg/store"
+	"github.com/purser-agent/purser/pkg/upstream"
 	"github.com/purser-agent/purser/pkg/upstream/ims"
 	"github.com/purser-agent/purser/pkg/upstream/sts"
 	"github.com/purser-agent/purser/pkg/upstream/vault"
@@ -36,8 +37,9 @@ type upstreamKind struct {
 
 // surroundings are what an upstream may need of the rest of Purser.
 type surroundings struct {
-	base *base // the credential of another upstream that it works with
-	log  zerolog.Logger
+	base     *base // the credential of another upstream that it works with
+	programs upstream.Programs
+	log      zerolog.Logger
 }
 
 // A source is what every kind of upstream offers.
@@ -55,7 +57,7 @@ var upstreamKinds = map[string]upstreamKind{
 	}).ofSessions(),
 	// Not of sessions: some of what Vault gives is, and AWS has the last word.
 	"vault": kindWith(vault.Defaults, func(name string, o *vault.Options, with surroundings) (*vault.Source, error) {
-		return vault.New(name, o, with.base, nil, with.log)
+		return vault.New(name, o, with.base, with.programs, with.log)
 	}),
 	"web-identity": kindWith(webidentity.Defaults, func(name string, o *webidentity.Options, with surroundings) (*webidentity.Source, error) {
 		return webidentity.New(name, o, with.base, with.log)
@@ -165,8 +167,9 @@ type sources struct {
 }
 
 // openSources opens every upstream of a configuration. Two that declare the same
-// name cannot both be right. Bases are read from stock.
-func openSources(upstreams map[string]config.Upstream, stock *store.Store, log zerolog.Logger) (*sources, error) {
+// name cannot both be right. Bases are read from stock; with is the rest of what they
+// may need.
+func openSources(upstreams map[string]config.Upstream, stock *store.Store, with surroundings) (*sources, error) {
 	all := &sources{byName: map[string]source{}, bases: map[string]*base{}}
 	declared := map[credential.Key]string{}
 	var listing []string // upstreams that have to be asked what they give
@@ -174,7 +177,8 @@ func openSources(upstreams map[string]config.Upstream, stock *store.Store, log z
 		u := upstreams[name]
 		on := &base{stock: stock, declared: declared}
 		on.name, on.upstream = baseOf(u)
-		s, err := upstreamKinds[u.Kind].open(name, u.Options, surroundings{on, log})
+		with.base = on
+		s, err := upstreamKinds[u.Kind].open(name, u.Options, with)
 		if err != nil {
 			return nil, fmt.Errorf("upstream %q: %w", name, err)
 		}
