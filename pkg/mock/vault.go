@@ -96,7 +96,7 @@ type Vault struct {
 	wraps     map[string]*vaultWrap
 	static    map[string]key
 	kv        map[string]map[string][]vaultVersion
-	record    VaultRecord
+	record    VaultRecord // without Tokens and Leases, which are counted when it is asked for
 }
 
 // A vaultMount is an engine or a login method at a path.

@@ -56,23 +56,23 @@ func (v *Vault) leaseCall(c *vaultCall, what string) (*envelope, *vaultError) {
 	switch {
 	case id == "":
 		return nil, refuse(http.StatusBadRequest, "lease_id must be specified")
-	case what == "revoke" && ok:
-		v.endLease(lease)
-		v.record.LeasesRevoked++
+	case what == "revoke": // also one that is not there
+		if ok {
+			v.endLease(lease)
+			v.record.LeasesRevoked++
+		}
 		return nil, nil
-	case what == "revoke":
-		return nil, nil // as if it had been there
 	case what == "lookup" && !ok:
 		return nil, refuse(http.StatusBadRequest, "invalid lease")
 	case !ok:
 		return nil, refuse(http.StatusBadRequest, "lease not found")
 	case what == "lookup":
 		data := map[string]any{
-			"id": lease.id, "issue_time": lease.made.UTC().Format(time.RFC3339Nano), "expire_time": lease.ends.UTC().Format(time.RFC3339Nano),
+			"id": lease.id, "issue_time": stamp(lease.made), "expire_time": stamp(lease.ends),
 			"last_renewal": nil, "renewable": lease.renewable, "ttl": int64(lease.ends.Sub(c.now) / time.Second),
 		}
 		if !lease.renewed.IsZero() {
-			data["last_renewal"] = lease.renewed.UTC().Format(time.RFC3339Nano)
+			data["last_renewal"] = stamp(lease.renewed)
 		}
 		return with(data), nil
 	case !lease.renewable:

@@ -32,16 +32,17 @@ var defaultPolicy = []VaultRule{
 func (v *Vault) readAll() []VaultRule {
 	rules := []VaultRule{{Path: "sys/leases/revoke", Capabilities: []string{canUpdate}}}
 	for path, mount := range v.mounts {
-		path = strings.TrimPrefix(path, v.namespaceOf(path))
-		switch mount.kind {
-		case "aws":
-			for _, below := range []string{"creds/*", "sts/*", "static-creds/*", "roles/*"} {
-				rules = append(rules, VaultRule{Path: path + below, Capabilities: []string{canRead, canUpdate, canList}})
+		for _, path := range slices.Compact([]string{path, strings.TrimPrefix(path, v.namespaceOf(path))}) { // seen from the root and from inside
+			switch mount.kind {
+			case "aws":
+				for _, below := range []string{"creds/*", "sts/*", "static-creds/*", "roles/*"} {
+					rules = append(rules, VaultRule{Path: path + below, Capabilities: []string{canRead, canUpdate, canList}})
+				}
+			case "kv":
+				rules = append(rules, VaultRule{Path: path + "*", Capabilities: []string{canRead, canList}})
+			case "identity":
+				rules = append(rules, VaultRule{Path: path + "oidc/token/*", Capabilities: []string{canRead}})
 			}
-		case "kv":
-			rules = append(rules, VaultRule{Path: path + "*", Capabilities: []string{canRead, canList}})
-		case "identity":
-			rules = append(rules, VaultRule{Path: path + "oidc/token/*", Capabilities: []string{canRead}})
 		}
 	}
 	return rules
