@@ -36,6 +36,7 @@ func (v *Vault) answer(w http.ResponseWriter, r *http.Request, hits faults) repl
 		rep.header.Set("Age", strconv.Itoa(int(age.Time.Seconds())))
 	}
 	v.note(c, path, rep.status)
+	rep.listed = true
 	return rep
 }
 
@@ -100,6 +101,9 @@ func (v *Vault) available(c *vaultCall) *vaultError {
 		return refuse(http.StatusInternalServerError, "local node not active but active cluster node not found")
 	case v.standby:
 		return &vaultError{status: http.StatusTemporaryRedirect, header: http.Header{"Location": {v.leader + c.r.URL.RequestURI()}}}
+	}
+	if c.hits.has(LeaseQuota) {
+		return refuse(http.StatusTooManyRequests, "1 error occurred:\n\t* request path %q: lease count quota exceeded\n\n", strings.TrimPrefix(c.r.URL.Path, "/v1/"))
 	}
 	if quota, ok := c.hits.find(Quota); ok {
 		refusal := refuse(http.StatusTooManyRequests, "request path %q: rate limit quota exceeded", strings.TrimPrefix(c.r.URL.Path, "/v1/"))
