@@ -58,6 +58,19 @@ var scenes = map[string]func(t *testing.T) scene{
 			faults: answers(mock.Incomplete, mock.Empty),
 		}
 	},
+	"vault": func(t *testing.T) scene {
+		vault := mock.NewVault(mock.VaultOptions{
+			AWSRoles: []mock.VaultAWSRole{{Name: "web"}},
+			AppRoles: []mock.VaultAppRole{{Name: "host", RoleID: "host", SecretIDs: []mock.VaultSecretID{{ID: mock.Marker + "-secret-id"}}}},
+		})
+		unlike := func(fault mock.Fault) bool { return fault.Kind == mock.Expired } // Vault says another end then, which is a life unknown
+		return scene{
+			upstreams: fmt.Sprintf("  tried: {kind: vault, address: %q, auth: {method: approle, role_id: host, secret_id: %q}, aws: {roles: {web: {}}}}\n",
+				serveHere(t, vault), mock.Marker+"-secret-id"), given: "web",
+			fail: vault.SetFaults, asked: func() int { return vault.Requests().Total },
+			faults: slices.DeleteFunc(answers(mock.Incomplete, mock.Empty, mock.Sealed, mock.NoLeader, mock.Quota, mock.Forbidden), unlike),
+		}
+	},
 	"web-identity": func(t *testing.T) scene {
 		issuer := mock.NewIssuer()
 		published := serveHere(t, issuer)
