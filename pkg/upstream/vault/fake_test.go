@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -37,6 +36,8 @@ type fakeVault struct {
 	bound     bool            // the tokens are bound to other addresses
 	renewing  int             // a status that renewals get
 	lag       time.Duration   // how long a new token is not known
+	endless   bool            // the tokens have no end
+	sealed    string          // a namespace
 	uses      int             // after which a token is dead
 	used      map[string]int
 }
@@ -55,7 +56,7 @@ func (f *fakeVault) send(ctx context.Context, token credential.Secret, r request
 	if err := ctx.Err(); err != nil {
 		return nil, &upstream.Error{Kind: upstream.ClassCanceled, Err: err}
 	}
-	if f.down {
+	if f.down || f.sealed != "" && r.namespace == f.sealed {
 		return nil, f.fault(503, upstream.ClassServer, "Vault is sealed")
 	}
 	if strings.HasSuffix(r.path, "/login") {
@@ -106,11 +107,14 @@ func (f *fakeVault) login() (*answer, error) {
 	f.made++
 	value := fmt.Sprintf("hvs.CONFIDENTIAL%d", f.made)
 	f.tokens[value], f.born[value] = time.Now().Add(f.life()), time.Now()
-	kind := "service"
+	kind, ttl := "service", number(f.life())
+	if f.endless {
+		ttl = "0"
+	}
 	if f.batch {
 		kind = "batch"
 	}
-	return f.answer(&secret{Auth: &authInfo{ClientToken: value, LeaseDuration: number(f.life()), Renewable: !f.batch, TokenType: kind}}), nil
+	return f.answer(&secret{Auth: &authInfo{ClientToken: value, LeaseDuration: ttl, Renewable: !f.batch, TokenType: kind}}), nil
 }
 
 func (f *fakeVault) renew(token string) (*answer, error) {
@@ -192,12 +196,16 @@ func writeFile(t *testing.T, path, text string) {
 // billing is what the tests ask for.
 var billing = request{path: "aws/sts/billing"}
 
-// client asks every second or when the error says, as pkg/refresh would, for a while.
+// asking asks for a while, eagerly: each second for some minutes, and then each
+// fifteen seconds, or when the error says.
 func asking(t *testing.T, s *session, r request, long time.Duration) (failed int, last error) {
 	t.Helper()
-	for end := time.Now().Add(long); time.Now().Before(end); {
+	for start := time.Now(); time.Since(start) < long; {
 		_, err := s.ask(t.Context(), r)
 		wait := time.Second
+		if time.Since(start) > 10*time.Minute {
+			wait = 15 * time.Second
+		}
 		if err != nil {
 			failed++
 			if fault, ok := errors.AsType[*upstream.Error](err); ok {
@@ -209,5 +217,3 @@ func asking(t *testing.T, s *session, r request, long time.Duration) (failed int
 	}
 	return failed, last
 }
-
-var _ = http.StatusOK

@@ -35,7 +35,7 @@ func checkToken(value credential.Secret) error {
 
 // material is an error in what a login is made with. Nothing was asked.
 func material(key string, err error) error {
-	return &upstream.Error{Kind: upstream.ClassRefused, Tried: "login to Vault", Err: fmt.Errorf("auth.%s: %w", key, err)}
+	return &upstream.Error{Kind: upstream.ClassRequest, Tried: "login to Vault", Err: fmt.Errorf("auth.%s: %w", key, err)}
 }
 
 // logIn sends a login and makes a token of the answer.

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/purser-agent/purser/pkg/credential"
 	"github.com/purser-agent/purser/pkg/upstream"
 )
 
@@ -88,9 +89,13 @@ func (s *session) login(ctx context.Context) (*token, error) {
 	if err := s.mayLogin(asked); err != nil {
 		return nil, err
 	}
-	t, err := s.method.login(ctx, s.sender)
+	d := &door{sender: s.sender}
+	t, err := s.method.login(ctx, d)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if d.knocked {
+		s.asked = asked
+	}
 	if err != nil {
 		fault := faultOf(err)
 		if fault.Kind != upstream.ClassCanceled {
@@ -109,6 +114,17 @@ func (s *session) login(ctx context.Context) (*token, error) {
 	return t, nil
 }
 
+// A door notes whether a login got as far as to ask Vault.
+type door struct {
+	sender
+	knocked bool
+}
+
+func (d *door) send(ctx context.Context, t credential.Secret, r request) (*answer, error) {
+	d.knocked = true
+	return d.sender.send(ctx, t, r)
+}
+
 // loginFailed remembers why, and lets logins rest. The lock is held.
 func (s *session) loginFailed(asked time.Time, fault *upstream.Error) {
 	c, now := loginCurve, time.Now()
@@ -116,7 +132,7 @@ func (s *session) loginFailed(asked time.Time, fault *upstream.Error) {
 		c = askCurve
 	}
 	grew := s.logins.fail(asked, now, c, fault)
-	if floor := asked.Add(loginFloor); s.logins.until.Before(floor) {
+	if floor := s.asked.Add(loginFloor); s.logins.until.Before(floor) {
 		s.logins.until = floor
 	}
 	fault.Wait = s.logins.until.Sub(now)
@@ -133,11 +149,10 @@ func (s *session) mayLogin(now time.Time) error {
 		return h.fault(now, "login")
 	}
 	if next := s.asked.Add(loginFloor); !s.asked.IsZero() && now.Before(next) {
-		why := &upstream.Error{Kind: upstream.ClassRefused, Tried: "login to Vault", Err: fmt.Errorf("the last one was %v ago", now.Sub(s.asked).Round(time.Second))}
+		why := &upstream.Error{Kind: upstream.ClassThrottled, Tried: "login to Vault", Err: fmt.Errorf("the last one was %v ago", now.Sub(s.asked).Round(time.Second))}
 		floor := hold{until: next, why: why}
 		return floor.fault(now, "login")
 	}
-	s.asked = now
 	return nil
 }
 
@@ -155,7 +170,7 @@ func faultOf(err error) *upstream.Error {
 		same := *fault
 		return &same
 	}
-	return &upstream.Error{Kind: upstream.ClassRefused, Tried: "login to Vault", Err: err}
+	return &upstream.Error{Kind: upstream.ClassRequest, Tried: "login to Vault", Err: err}
 }
 
 // afterRefusal finds out what a 403 means. It returns another token to ask with, or
@@ -204,16 +219,17 @@ func (s *session) dead(ctx context.Context, t *token) (bool, error) {
 	if err == nil {
 		s.mu.Lock()
 		s.took(t)
+		s.alive = time.Now()
 		s.mu.Unlock()
 	}
 	return false, err
 }
 
-// justMade reports whether a login would be too soon after the one that made a token.
+// justMade reports whether a login made the token a moment ago, and nothing came of it.
 func (s *session) justMade(t *token) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return t == s.token && time.Since(s.asked) < loginFloor
+	return t == s.token && !s.worked && time.Since(s.asked) < loginFloor
 }
 
 // useless opens the breaker: the latest login gave a token that is refused as well.
@@ -222,7 +238,7 @@ func (s *session) useless(t *token, r request, refusal error) error {
 	defer s.mu.Unlock()
 	fault := faultOf(refusal)
 	if fault.Status == http.StatusForbidden {
-		fault.Err = fmt.Errorf("%w; a login gave another token, which is refused as well: its policy, a binding to other addresses (token_bound_cidrs) or the namespace may be the reason", fault.Err)
+		fault.Err = fmt.Errorf("%w; the token is fresh from a login, so its policy, a binding to other addresses (token_bound_cidrs) or the namespace is the reason", fault.Err)
 	}
 	if t == s.token {
 		now := time.Now()

@@ -17,8 +17,8 @@ const (
 	loginFloor = 10 * time.Second
 	// young is how long a token may not be known yet to each server of a cluster.
 	young = 5 * time.Second
-	lag   = 500 * time.Millisecond
-	// known is how long it is believed that a token is alive.
+	lag   = time.Second
+	// known is how long it is believed that a token is alive which looked itself up.
 	known = 10 * time.Second
 )
 
@@ -149,7 +149,7 @@ func (s *session) through(ctx context.Context, t *token, r request) (*answer, er
 // took remembers that Vault took a token. The lock is held.
 func (s *session) took(t *token) {
 	if t == s.token {
-		s.worked, s.alive = true, time.Now()
+		s.worked = true
 	}
 }
 
