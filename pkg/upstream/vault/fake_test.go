@@ -194,14 +194,14 @@ func writeFile(t *testing.T, path, text string) {
 var billing = request{path: "aws/sts/billing"}
 
 // asking asks for a while, eagerly: each second for some minutes, and then each
-// fifteen seconds, or when the error says.
+// minute, or when the error says.
 func asking(t *testing.T, s *session, r request, long time.Duration) (failed int, last error) {
 	t.Helper()
 	for start := time.Now(); time.Since(start) < long; {
 		_, err := s.ask(t.Context(), r)
 		wait := time.Second
 		if time.Since(start) > 10*time.Minute {
-			wait = 15 * time.Second
+			wait = time.Minute
 		}
 		if err != nil {
 			failed++
