@@ -60,7 +60,7 @@ func TestEachMethodLogsIn(t *testing.T) {
 		"elsewhere":     {vault: mock.VaultOptions{JWTRoles: []mock.VaultJWTRole{{Mount: "auth/ci/jwt", Name: "web", Key: jwtKey, Audiences: []string{"vault"}}}}, auth: Auth{Method: "jwt", Mount: "ci/jwt", Role: "web", JWT: text(jwt(t, nil))}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := newSite(t, s)
+			p := newGate(t, s)
 			if err := p.keys(t); err != nil {
 				t.Fatal(err)
 			}
@@ -162,7 +162,7 @@ func TestALoginThatIsRefusedSaysWhy(t *testing.T) {
 			"auth.secret_id: open /nonexistent/secret_id: no such file or directory"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := newSite(t, c.s)
+			p := newGate(t, c.s)
 			if c.fault != nil {
 				p.vault.SetFaults(*c.fault)
 			}
@@ -177,7 +177,7 @@ func TestALoginThatIsRefusedSaysWhy(t *testing.T) {
 // case 63: an expired JWT, by the claim that says when.
 func TestALoginSaysWhenTheJWTEnded(t *testing.T) {
 	end := time.Now().Add(-10 * time.Minute).Truncate(time.Second)
-	p := newSite(t, setting{
+	p := newGate(t, setting{
 		vault: mock.VaultOptions{JWTRoles: []mock.VaultJWTRole{jwtRole}},
 		auth:  Auth{Method: "jwt", Role: "web", JWT: secretFile(t, jwt(t, func(c map[string]any) { c["exp"] = end.Unix() }))},
 	})
@@ -195,7 +195,7 @@ func TestALoginSaysWhenTheJWTEnded(t *testing.T) {
 
 // case 65: a directory locks an account after some wrong passwords.
 func TestAWrongPasswordIsTriedThreeTimesAnHour(t *testing.T) {
-	p := newSite(t, setting{vault: mock.VaultOptions{Users: passwords}, auth: Auth{Method: "ldap", Username: "web", Password: secretFile(t, "wrong")}})
+	p := newGate(t, setting{vault: mock.VaultOptions{Users: passwords}, auth: Auth{Method: "ldap", Username: "web", Password: secretFile(t, "wrong")}})
 	for range 10 {
 		p.again()
 		if p.keys(t) == nil {
@@ -221,7 +221,7 @@ func TestAWrongPasswordIsTriedThreeTimesAnHour(t *testing.T) {
 func TestAnAWSLoginFollowsItsBase(t *testing.T) {
 	keys := &mock.Keys{}
 	base := &stock{err: credential.ErrUnavailable}
-	p := newSite(t, setting{
+	p := newGate(t, setting{
 		vault: mock.VaultOptions{Keys: keys, AWSLogins: []mock.VaultAWSLogin{{Name: "web"}}},
 		auth:  Auth{Method: "aws", Role: "web", Base: BaseOptions{Credential: "base"}}, base: base,
 	})
@@ -247,13 +247,13 @@ func TestAnAWSLoginFollowsItsBase(t *testing.T) {
 
 // case 60
 func TestAWrappedSecretID(t *testing.T) {
-	wrapped := func(t *testing.T, remove bool) *site {
+	wrapped := func(t *testing.T, remove bool) *gate {
 		t.Helper()
 		a := byAppRole(t)
 		a.SecretIDWrapped, a.Role, a.RemoveSecretID = true, "web", remove
-		return newSite(t, setting{auth: a, vault: mock.VaultOptions{AppRoles: []mock.VaultAppRole{{Name: "web", RoleID: roleID}, {Name: "other", RoleID: "other"}}}})
+		return newGate(t, setting{auth: a, vault: mock.VaultOptions{AppRoles: []mock.VaultAppRole{{Name: "web", RoleID: roleID}, {Name: "other", RoleID: "other"}}}})
 	}
-	wrap := func(t *testing.T, p *site, role string) string {
+	wrap := func(t *testing.T, p *gate, role string) string {
 		t.Helper()
 		token, ok := p.vault.WrapSecretID(role, mock.VaultSecretID{}, time.Minute)
 		if !ok {
@@ -262,7 +262,7 @@ func TestAWrappedSecretID(t *testing.T) {
 		writeFile(t, p.auth.SecretID.File, token)
 		return token
 	}
-	alert := func(t *testing.T, p *site, want string) {
+	alert := func(t *testing.T, p *gate, want string) {
 		t.Helper()
 		_, got := says(t, p.keys(t))
 		if got != strings.ReplaceAll(want, "FILE", p.auth.SecretID.File) {
@@ -336,7 +336,7 @@ func TestAWrappedSecretID(t *testing.T) {
 		if err := p.keys(t); err != nil {
 			t.Errorf("the next login, with the file gone: %v", err)
 		}
-		restarted := newSite(t, setting{auth: *p.auth})
+		restarted := newGate(t, setting{auth: *p.auth})
 		_, got := says(t, restarted.keys(t))
 		if want := fmt.Sprintf("auth.secret_id: open %s: no such file or directory; remove_secret_id has it removed after a login, so each start needs a new one", p.auth.SecretID.File); got != want {
 			t.Errorf("got  %q\nwant %q", got, want)
@@ -356,7 +356,7 @@ func TestAWrappedSecretID(t *testing.T) {
 // case 55
 func TestATokenFileIsFollowed(t *testing.T) {
 	a, b := mock.VaultToken{ID: "hvs." + mock.Marker + "a"}, mock.VaultToken{ID: "hvs." + mock.Marker + "b"}
-	p := newSite(t, setting{vault: mock.VaultOptions{Tokens: []mock.VaultToken{a, b}}, auth: Auth{Method: "token", Token: secretFile(t, a.ID)}})
+	p := newGate(t, setting{vault: mock.VaultOptions{Tokens: []mock.VaultToken{a, b}}, auth: Auth{Method: "token", Token: secretFile(t, a.ID)}})
 	if err := p.keys(t); err != nil {
 		t.Fatal(err)
 	}
@@ -381,7 +381,7 @@ func TestATokenThatTellsNothingOfItself(t *testing.T) {
 	t.Run("by its policy", func(t *testing.T) {
 		given := mock.VaultToken{ID: "hvs." + mock.Marker + "given"}
 		given.NoDefault = true
-		p := newSite(t, setting{vault: mock.VaultOptions{Tokens: []mock.VaultToken{given}}, auth: Auth{Method: "token", Token: text(given.ID)}})
+		p := newGate(t, setting{vault: mock.VaultOptions{Tokens: []mock.VaultToken{given}}, auth: Auth{Method: "token", Token: text(given.ID)}})
 		if err := p.keys(t); err != nil {
 			t.Fatal(err)
 		}
@@ -391,7 +391,7 @@ func TestATokenThatTellsNothingOfItself(t *testing.T) {
 	})
 	t.Run("as a root token", func(t *testing.T) {
 		root := mock.VaultToken{ID: "hvs." + mock.Marker + "root", Root: true}
-		p := newSite(t, setting{vault: mock.VaultOptions{Tokens: []mock.VaultToken{root}}, auth: Auth{Method: "token", Token: text(root.ID)}})
+		p := newGate(t, setting{vault: mock.VaultOptions{Tokens: []mock.VaultToken{root}}, auth: Auth{Method: "token", Token: text(root.ID)}})
 		if err := p.keys(t); err != nil {
 			t.Fatal(err)
 		}

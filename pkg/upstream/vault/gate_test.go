@@ -18,15 +18,15 @@ import (
 	"github.com/purser-agent/purser/pkg/upstream"
 )
 
-// A site is a Vault on loopback and a session with it.
-type site struct {
+// A gate is a Vault on loopback and a session with it.
+type gate struct {
 	*server
 	vault *mock.Vault
 	http  *httptest.Server
 	said  *logbook
 }
 
-// A setting is what a site is made of. The login is by AppRole unless it says
+// A setting is what a gate is made of. The login is by AppRole unless it says
 // otherwise.
 type setting struct {
 	vault     mock.VaultOptions
@@ -43,8 +43,8 @@ const (
 	secretID = "CONFIDENTIAL-secret-id"
 )
 
-// newSite starts it. Nothing is asked yet.
-func newSite(t *testing.T, s setting) *site {
+// newGate starts it. Nothing is asked yet.
+func newGate(t *testing.T, s setting) *gate {
 	t.Helper()
 	if s.auth.Method == "" {
 		s.auth = byAppRole(t)
@@ -52,7 +52,7 @@ func newSite(t *testing.T, s setting) *site {
 	if s.vault.AppRoles == nil {
 		s.vault.AppRoles = []mock.VaultAppRole{{Name: "web", RoleID: roleID, SecretIDs: []mock.VaultSecretID{{ID: secretID}}}}
 	}
-	p := &site{vault: mock.NewVault(s.vault), said: &logbook{}}
+	p := &gate{vault: mock.NewVault(s.vault), said: &logbook{}}
 	p.http = httptest.NewUnstartedServer(p.vault)
 	p.http.Config.ConnState = p.vault.ConnState
 	o := upstream.Defaults()
@@ -89,7 +89,7 @@ func byAppRole(t *testing.T) Auth {
 }
 
 // keys asks for AWS keys, which a session that is logged in gets.
-func (p *site) keys(t *testing.T) error {
+func (p *gate) keys(t *testing.T) error {
 	t.Helper()
 	got, err := p.ask(t.Context(), request{path: "aws/sts/test_role"})
 	if err == nil && got.secret.Data["access_key"] == nil {
@@ -112,7 +112,7 @@ func says(t *testing.T, err error) (upstream.Class, string) {
 }
 
 // again lets a session try at once what it would wait for.
-func (p *site) again() {
+func (p *gate) again() {
 	p.reset()
 	p.mu.Lock()
 	defer p.mu.Unlock()
