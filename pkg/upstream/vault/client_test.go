@@ -131,7 +131,9 @@ func TestClientTakesNothingFromAnotherServer(t *testing.T) {
 		"another type":  {write(`{"data": "CONFIDENTIAL"}`), upstream.ClassMalformed, errNotVault.Error()},
 		"deep nesting":  {write(`{"data": {"x": ` + strings.Repeat("[", 100_000)), upstream.ClassMalformed, errNotVault.Error()},
 		"too much":      {write(strings.Repeat(" ", upstream.MaxAnswer+1)), upstream.ClassTooLarge, "the answer is larger than 1048576 bytes"},
-		"a balancer":    {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<html>CONFIDENTIAL", 502) }, upstream.ClassServer, "answered 502 Bad Gateway"},
+		"a balancer": {func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, "<html>CONFIDENTIAL", http.StatusBadGateway)
+		}, upstream.ClassServer, "answered 502 Bad Gateway"},
 		"a bad redirect": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Location", "http://%CONFIDENTIAL")
 			w.WriteHeader(307)
@@ -286,7 +288,7 @@ func TestClientBelievesRetryAfterWithinReason(t *testing.T) {
 	for value, want := range map[string]time.Duration{"": 0, "9": 9 * time.Second, "86400": 5 * time.Minute, "-1": 0, "soon": 0} {
 		address, _ := serve(t, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Retry-After", value)
-			http.Error(w, `{"errors": ["quota"]}`, 429)
+			http.Error(w, `{"errors": ["quota"]}`, http.StatusTooManyRequests)
 		})
 		_, err := clientOf(t, brief(), address).send(t.Context(), tokenX, billing)
 		fault, _ := errors.AsType[*upstream.Error](err)

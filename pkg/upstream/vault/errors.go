@@ -62,7 +62,7 @@ var causes = []cause{
 	{404, anywhere, "namespace not found", upstream.ClassRequest, "this server has no such namespace{namespace}; correct namespace or auth.namespace"},
 	{400, anywhere, "plugin not found in the catalog", upstream.ClassRequest, "the plugin behind {mount} is not installed on this server"},
 	{400, anywhere, "wrapping token is not valid", upstream.ClassRefused, badWrap},
-	{412, anywhere, "", upstream.ClassTimeout, "this server has not yet seen what another one wrote, or a proxy on the way removes X-Vault-Request"},
+	{412, anywhere, "", upstream.ClassServer, "this server has not yet seen what another one wrote, or a proxy on the way removes X-Vault-Request"},
 	{405, anywhere, "", upstream.ClassRequest, "Vault does not take {method} at {path}"},
 	{413, anywhere, "", upstream.ClassRequest, "Vault takes the request to be too large"},
 
