@@ -61,6 +61,9 @@ func (v *Vault) process(c *vaultCall, path string) (*envelope, *vaultError) {
 	if refusal := c.read(); refusal != nil {
 		return nil, refusal
 	}
+	if c.does == canList && !strings.HasSuffix(c.path, "/") {
+		c.path += "/"
+	}
 	c.mount, _, c.below = v.find(c.namespace + c.path)
 	if text := c.r.Header.Get("X-Vault-Wrap-TTL"); text != "" {
 		if c.wrap = vaultTime(text); c.wrap == 0 {
@@ -193,8 +196,11 @@ func (v *Vault) route(c *vaultCall) (*envelope, *vaultError) {
 
 // only is an error for a call that does something else than what a path can.
 func (c *vaultCall) only(does ...string) *vaultError {
-	if slices.Contains(does, c.does) {
+	switch {
+	case slices.Contains(does, c.does):
 		return nil
+	case c.token == nil: // a login
+		return refuse(http.StatusMethodNotAllowed, "unsupported operation")
 	}
 	return errVerb
 }

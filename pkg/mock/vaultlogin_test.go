@@ -86,6 +86,7 @@ func TestVaultPasswords(t *testing.T) {
 	}
 	v.post(t, "auth/ldap/login/bob", password("right")).wants(t, "LDAP", 200)
 	v.post(t, "auth/userpass/login/alice", password("wrong")).wants(t, "wrong", 400, "invalid username or password")
+	v.get(t, "auth/userpass/login/alice").wants(t, "a wrong verb", 405, "unsupported operation")
 	v.post(t, "auth/userpass/login/bob", password("right")).wants(t, "unknown", 400, "invalid username or password")
 	v.post(t, "auth/userpass/login/alice", nil).wants(t, "none", 500, "missing password")
 	v.post(t, "auth/ldap/login/bob", password("wrong")).wants(t, "wrong at LDAP", 400, "ldap operation failed: failed to bind as user")
@@ -203,7 +204,7 @@ func TestVaultCert(t *testing.T) {
 	v.spoil = with(other)
 	v.post(t, "auth/cert/login", nil).wants(t, "another certificate", 400, refused)
 	v.spoil = with(known)
-	v.post(t, "auth/cert/login", map[string]string{"name": "named"}).wants(t, "another name", 400, refused)
+	v.post(t, "auth/cert/login", map[string]string{"name": "named"}).wants(t, "another name", 400, "no chain matching all constraints could be found for this login certificate")
 	if a := v.post(t, "auth/cert/login", nil); a.status != 200 || a.Auth.Metadata["cert_name"] != "web" || a.Auth.Metadata["subject_key_id"] != "01:ab" {
 		t.Errorf("good: %s", a.text)
 	}
