@@ -41,6 +41,7 @@ func (v *Vault) wrapUp(wrap *vaultWrap) *envelope {
 		Token: token, Accessor: rand.Text()[:24], TTL: int64(wrap.ttl / time.Second),
 		CreationTime: stamp(wrap.made), CreationPath: wrap.path,
 	}
+	env.WrapInfo.WrappedAccessor, _ = wrap.content.Data["secret_id_accessor"].(string)
 	if wrap.content.Auth != nil {
 		env.WrapInfo.WrappedAccessor = wrap.content.Auth.Accessor
 	}
@@ -63,7 +64,7 @@ func (v *Vault) wrapping(c *vaultCall, what string) (*envelope, *vaultError) {
 		return nil, refusal
 	}
 	switch {
-	case what == "lookup" || what == "unwrap":
+	case what == "lookup" || what == "unwrap" || what == "rewrap":
 		return v.opened(c, what)
 	case what != "wrap":
 		return nil, errPath
@@ -75,7 +76,7 @@ func (v *Vault) wrapping(c *vaultCall, what string) (*envelope, *vaultError) {
 	return env, nil
 }
 
-// opened looks into a wrap or opens it. Its token is in the body, or the one that the
+// opened looks into a wrap, opens it, or puts its content into another. Its token is in the body, or the one that the
 // caller shows.
 func (v *Vault) opened(c *vaultCall, what string) (*envelope, *vaultError) {
 	header, token := clientToken(c.r), c.text("token")
@@ -100,6 +101,9 @@ func (v *Vault) opened(c *vaultCall, what string) (*envelope, *vaultError) {
 		return nil, errDenied
 	}
 	delete(v.wraps, token)
+	if what == "rewrap" {
+		return v.wrapUp(&vaultWrap{content: wrap.content, path: wrap.path, made: c.now, ttl: wrap.ttl}), nil
+	}
 	v.record.Unwraps++
 	return wrap.content, nil
 }

@@ -20,6 +20,7 @@ func TestVaultWraps(t *testing.T) {
 	want := `{"request_id":"UUID","lease_id":"","renewable":false,"lease_duration":0,"data":{"creation_path":"aws/creds/test_role","creation_time":"TIME","creation_ttl":30},` + vaultRest
 	v.as("").post(t, "sys/wrapping/lookup", token).matches(t, "lookup", want)
 	v.as(a.WrapInfo.Token).get(t, "sys/wrapping/lookup").matches(t, "lookup with the header", want)
+	v.as(a.WrapInfo.Token).get(t, "aws/creds/test_role").wants(t, "something else with the header", 403, "1 error occurred:\n\t* permission denied\n\n")
 	v.as("").post(t, "sys/wrapping/lookup", nil).wants(t, "lookup of nothing", 403, "error validating wrapping token: token is empty")
 	v.as("").post(t, "sys/wrapping/unwrap", token).wants(t, "unwrap without a token of one's own", 403, "permission denied")
 	opened := v.as(a.WrapInfo.Token).post(t, "sys/wrapping/unwrap", nil)
@@ -38,6 +39,12 @@ func TestVaultWraps(t *testing.T) {
 	body := wrapping.get(t, "aws/creds/test_role").WrapInfo.Token
 	v.post(t, "sys/wrapping/unwrap", map[string]string{"token": body}).wants(t, "the token in the body", 200)
 
+	root, old := v.as(v.addRoot()), wrapping.get(t, "aws/creds/test_role").WrapInfo
+	again := root.post(t, "sys/wrapping/rewrap", map[string]string{"token": old.Token}).WrapInfo
+	if again == nil || again.Token == old.Token || again.CreationPath != old.CreationPath {
+		t.Errorf("wrapped anew: %+v", again)
+	}
+	v.as(old.Token).post(t, "sys/wrapping/unwrap", nil).wants(t, "the wrap before", 400, notAWrap)
 	if a := wrapping.post(t, "sys/wrapping/wrap", map[string]string{"a": "b"}); a.WrapInfo == nil || a.WrapInfo.CreationPath != "sys/wrapping/wrap" {
 		t.Errorf("wrap: %s", a.text)
 	}
@@ -46,7 +53,7 @@ func TestVaultWraps(t *testing.T) {
 	wrapping.get(t, "aws/creds/test_role").wants(t, "no time", 400, `error parsing X-Vault-Wrap-TTL header: time: invalid duration "x"`)
 	wrapping.wrap = "-5s"
 	wrapping.get(t, "aws/creds/test_role").wants(t, "a negative time", 400, "error parsing X-Vault-Wrap-TTL header: requested wrap ttl cannot be negative")
-	if r := v.Record(); r.Wraps != 4 || r.Unwraps != 2 || r.UnwrapsRefused != 5 {
+	if r := v.Record(); r.Wraps != 6 || r.Unwraps != 2 || r.UnwrapsRefused != 6 {
 		t.Errorf("%d wraps, %d unwraps, %d refused", r.Wraps, r.Unwraps, r.UnwrapsRefused)
 	}
 }
