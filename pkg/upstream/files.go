@@ -54,7 +54,9 @@ func openFile(path string) (*os.File, error) {
 	return f, nil
 }
 
-func readFile(path string) ([]byte, error) {
+// ReadFile reads a regular file of a megabyte at most, and waits for nothing: opening
+// a named pipe would.
+func ReadFile(path string) ([]byte, error) {
 	f, err := openFile(path)
 	if err != nil {
 		return nil, err

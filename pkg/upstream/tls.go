@@ -97,7 +97,7 @@ func (k *keyring) load(files []string, before string) (material, error) {
 func readMaterial(o TLS) (material, error) {
 	var m material
 	if o.CA != "" {
-		text, err := readFile(o.CA)
+		text, err := ReadFile(o.CA)
 		if err != nil {
 			return m, fmt.Errorf("tls.ca: %w", err)
 		}
@@ -108,11 +108,11 @@ func readMaterial(o TLS) (material, error) {
 	if o.Certificate == "" {
 		return m, nil
 	}
-	chain, err := readFile(o.Certificate)
+	chain, err := ReadFile(o.Certificate)
 	if err != nil {
 		return m, fmt.Errorf("tls.certificate: %w", err)
 	}
-	key, err := readFile(o.Key)
+	key, err := ReadFile(o.Key)
 	if err != nil {
 		return m, fmt.Errorf("tls.key: %w", err)
 	}
