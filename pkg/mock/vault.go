@@ -29,14 +29,14 @@ type VaultOptions struct {
 
 	Policies map[string][]VaultRule // by name; "purser" is there always
 
-	Tokens     []VaultToken
-	TokenRoles []VaultTokenRole
-	AppRoles   []VaultAppRole
-	Users      []VaultUser // userpass and LDAP
-	JWTRoles   []VaultJWTRole
-	CertRoles  []VaultCertRole
-	AWSLogins  []VaultAWSLogin
-	Kerberos   []VaultKerberos
+	Tokens      []VaultToken
+	TokenRoles  []VaultTokenRole
+	AppRoles    []VaultAppRole
+	Users       []VaultUser // userpass and LDAP
+	JWTRoles    []VaultJWTRole
+	CertRoles   []VaultCertRole
+	AWSLogins   []VaultAWSLogin
+	KerberosFor []VaultKerberos
 
 	AWSRoles    []VaultAWSRole // test_role if there is none, and nothing else to read
 	StaticRoles []VaultStaticRole
@@ -174,7 +174,7 @@ func (v *Vault) mount() {
 	})
 	each(&v.o.CertRoles, func(r *VaultCertRole) { add(&r.Mount, "auth/cert", "cert") })
 	each(&v.o.AWSLogins, func(l *VaultAWSLogin) { add(&l.Mount, "auth/aws", "aws-login") })
-	each(&v.o.Kerberos, func(k *VaultKerberos) { add(&k.Mount, "auth/kerberos", "kerberos") })
+	each(&v.o.KerberosFor, func(k *VaultKerberos) { add(&k.Mount, "auth/kerberos", "kerberos") })
 	each(&v.o.AWSRoles, func(r *VaultAWSRole) { add(&r.Mount, "aws", "aws") })
 	each(&v.o.StaticRoles, func(r *VaultStaticRole) { add(&r.Mount, "aws", "aws") })
 	each(&v.o.OIDCRoles, func(r *VaultOIDCRole) { add(&r.Mount, "identity", "identity") })

@@ -144,11 +144,11 @@ func (v *Vault) kerberosLogin(c *vaultCall) (*envelope, *vaultError) {
 		return nil, errPath
 	}
 	given, ok := strings.CutPrefix(c.r.Header.Get("Authorization"), "Negotiate ")
-	at := slices.IndexFunc(v.o.Kerberos, func(k VaultKerberos) bool { return k.Mount == c.mount && k.Negotiate == given })
+	at := slices.IndexFunc(v.o.KerberosFor, func(k VaultKerberos) bool { return k.Mount == c.mount && k.Negotiate == given })
 	if !ok || at < 0 {
 		refusal := refuse(http.StatusUnauthorized, "Unauthorized")
 		refusal.header = http.Header{"Www-Authenticate": {"Negotiate"}}
 		return nil, refusal
 	}
-	return v.login(c, v.o.Kerberos[at].VaultGrant, path.Base(c.mount), map[string]string{})
+	return v.login(c, v.o.KerberosFor[at].VaultGrant, path.Base(c.mount), map[string]string{})
 }

@@ -290,7 +290,7 @@ func changed(all map[string]string, name, value string) map[string]string {
 }
 
 func TestVaultKerberos(t *testing.T) {
-	v := newVaultTest(VaultOptions{Kerberos: []VaultKerberos{{Negotiate: "YII"}}}).as("")
+	v := newVaultTest(VaultOptions{KerberosFor: []VaultKerberos{{Negotiate: "YII"}}}).as("")
 	header := func(text string) func(*http.Request) {
 		return func(r *http.Request) { r.Header.Set("Authorization", text) }
 	}

@@ -64,7 +64,7 @@ func (v *Vault) wrapping(c *vaultCall, what string) (*envelope, *vaultError) {
 		return nil, refusal
 	}
 	switch {
-	case what == "lookup" || what == "unwrap" || what == "rewrap":
+	case what == "lookup" || what == "unwrap":
 		return v.opened(c, what)
 	case what != "wrap":
 		return nil, errPath
@@ -76,7 +76,7 @@ func (v *Vault) wrapping(c *vaultCall, what string) (*envelope, *vaultError) {
 	return env, nil
 }
 
-// opened looks into a wrap, opens it, or puts its content into another. Its token is in the body, or the one that the
+// opened looks into a wrap or opens it. Its token is in the body, or the one that the
 // caller shows.
 func (v *Vault) opened(c *vaultCall, what string) (*envelope, *vaultError) {
 	header, token := clientToken(c.r), c.text("token")
@@ -101,9 +101,6 @@ func (v *Vault) opened(c *vaultCall, what string) (*envelope, *vaultError) {
 		return nil, errDenied
 	}
 	delete(v.wraps, token)
-	if what == "rewrap" {
-		return v.wrapUp(&vaultWrap{content: wrap.content, path: wrap.path, made: c.now, ttl: wrap.ttl}), nil
-	}
 	v.record.Unwraps++
 	return wrap.content, nil
 }
