@@ -8,6 +8,9 @@ import (
 	"regexp"
 	"slices"
 	"testing"
+	"time"
+
+	"github.com/purser-agent/purser/pkg/credential"
 )
 
 const shippedFile = "../../etc/purser.yaml"
@@ -25,6 +28,31 @@ func shipped(t *testing.T) string {
 // rule that its head explains.
 func turnedOn(text string) string {
 	return regexp.MustCompile(`(?m)^#([^#])`).ReplaceAllString(text, "$1")
+}
+
+// keysOptions stand for the kinds that are not tried out elsewhere in this package.
+type keysOptions struct {
+	Path        string            `koanf:"path"`
+	Profiles    map[string]string `koanf:"profiles"`
+	Credentials map[string]struct {
+		Command         []string                        `koanf:"command"`
+		Env             map[string]credential.SecretRef `koanf:"env"`
+		Socket          string                          `koanf:"socket"`
+		Timeout         time.Duration                   `koanf:"timeout"`
+		AccessKeyID     credential.SecretRef            `koanf:"access_key_id"`
+		SecretAccessKey credential.SecretRef            `koanf:"secret_access_key"`
+		SessionToken    credential.SecretRef            `koanf:"session_token"`
+		AccountID       string                          `koanf:"account_id"`
+	} `koanf:"credentials"`
+}
+
+// shippedOptions know every kind that the shipped files have.
+func shippedOptions(paths ...string) Options {
+	o := options(paths...)
+	for _, kind := range []string{"files", "process", "static"} {
+		o.Kinds[kind] = func() any { return &keysOptions{} }
+	}
+	return o
 }
 
 func TestShippedFileMeansTheDefaultsAndEverythingForEveryone(t *testing.T) {
@@ -49,7 +77,8 @@ func TestShippedFileMeansTheDefaultsAndEverythingForEveryone(t *testing.T) {
 }
 
 func TestShippedFileTurnedOnHasEveryKey(t *testing.T) {
-	c, err := loadText(t, turnedOn(shipped(t)))
+	write(t, map[string]string{"purser.yaml": turnedOn(shipped(t))})
+	c, err := Load(shippedOptions("purser.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +144,7 @@ func TestShippedExamplesLoadOverTheShippedFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := options(file, folder)
+	o := shippedOptions(file, folder)
 	o.Environ = []string{"CREDENTIALS_DIRECTORY=/run/credentials/purser.service"}
 	c, err := Load(o)
 	if err != nil {
