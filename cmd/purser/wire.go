@@ -16,7 +16,10 @@ import (
 	"github.com/purser-agent/purser/pkg/refresh"
 	"github.com/purser-agent/purser/pkg/store"
 	"github.com/purser-agent/purser/pkg/upstream"
+	"github.com/purser-agent/purser/pkg/upstream/files"
 	"github.com/purser-agent/purser/pkg/upstream/ims"
+	"github.com/purser-agent/purser/pkg/upstream/process"
+	"github.com/purser-agent/purser/pkg/upstream/static"
 	"github.com/purser-agent/purser/pkg/upstream/sts"
 	"github.com/purser-agent/purser/pkg/upstream/vault"
 	webidentity "github.com/purser-agent/purser/pkg/upstream/web-identity"
@@ -51,7 +54,12 @@ type source interface {
 }
 
 var upstreamKinds = map[string]upstreamKind{
-	"ims": kind(ims.Defaults, ims.New).ofSessions(),
+	"files": kind(files.Defaults, files.New),
+	"ims":   kind(ims.Defaults, ims.New).ofSessions(),
+	"process": kindWith(process.Defaults, func(name string, o *process.Options, with surroundings) (*process.Source, error) {
+		return process.New(name, o, with.programs, with.log)
+	}),
+	"static": kind(static.Defaults, static.New),
 	"sts": kindWith(sts.Defaults, func(name string, o *sts.Options, with surroundings) (*sts.Source, error) {
 		return sts.New(name, o, with.base, with.log)
 	}).ofSessions(),

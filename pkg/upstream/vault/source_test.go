@@ -51,7 +51,7 @@ func (s *site) runs(t *testing.T) (stop func()) {
 	return stop
 }
 
-func byAppRole(o *Options) {
+func asHost(o *Options) {
 	o.Auth = Auth{
 		Method: "approle", RoleID: credential.SecretRef{Value: credential.NewSecret("host")},
 		SecretID: credential.SecretRef{Value: credential.NewSecret(mock.Marker + "-secret-id")},
@@ -80,7 +80,7 @@ func TestEndOfASourceGivesBackWhatItShall(t *testing.T) {
 				o.AWS.Roles["web"] = Role{Path: "creds/web", AllowIAMUser: true}
 				o.RevokeOnStop = test.revoke
 				if !test.token {
-					byAppRole(o)
+					asHost(o)
 				}
 			})
 			stop := s.runs(t)
@@ -102,7 +102,7 @@ func TestEndOfASourceTakesTwoSecondsAtMost(t *testing.T) {
 	o := one(mock.VaultAWSRole{})
 	o.AppRoles = []mock.VaultAppRole{{Name: "host", RoleID: "host", SecretIDs: []mock.VaultSecretID{{ID: mock.Marker + "-secret-id"}}}}
 	s := newSite(t, o, func(o *Options) {
-		byAppRole(o)
+		asHost(o)
 		o.RevokeOnStop = true
 	})
 	stop := s.runs(t)
