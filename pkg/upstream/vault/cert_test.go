@@ -117,7 +117,7 @@ func TestACertificateLogsIn(t *testing.T) {
 	if err := g.keys(t); err != nil {
 		t.Errorf("renewed on disk: %v", err)
 	}
-	if _, got := says(t, certGate(t, a, path, "web", "db01").keys(t)); got != wrong {
+	if _, got := says(t, certGate(t, a, path, "web", "db01").keys(t)); got != "answered 400: the client certificate does not meet what the role at auth/cert wants of it" {
 		t.Errorf("of another host: got %q", got)
 	}
 	writeFile(t, path, "CONFIDENTIAL")
