@@ -2,9 +2,11 @@ package main
 
 import (
 	"fmt"
+	"iter"
 	"maps"
 	"net/netip"
 	"slices"
+	"sync"
 
 	"github.com/rs/zerolog"
 
@@ -51,6 +53,21 @@ type source interface {
 	// Check reports which of the files that it depends on cannot be read by the
 	// present account.
 	Check() error
+}
+
+// A discarder is a source that may have left something at its upstream. Discard gives it
+// back within seconds: what the source gave will not be used.
+type discarder interface{ Discard() }
+
+// discard gives back what some sources have fetched for nothing.
+func discard(sources iter.Seq[source]) {
+	var all sync.WaitGroup
+	for s := range sources {
+		if d, ok := s.(discarder); ok {
+			all.Go(d.Discard)
+		}
+	}
+	all.Wait()
 }
 
 var upstreamKinds = map[string]upstreamKind{
