@@ -125,8 +125,12 @@ func (s *Source) Check() error { return s.server.check() }
 // Detail says in a few words how the session with Vault is.
 func (s *Source) Detail() string { return s.server.detail() }
 
-// givingBack bounds what is done at the end.
-const givingBack = 2 * time.Second
+// Bounds of what is done at the end. A restart must not wait for a Vault that hangs,
+// unless the configuration wants all to be given back.
+const (
+	givingBack = 2 * time.Second
+	goodbye    = 250 * time.Millisecond
+)
 
 // Run looks after the session until ctx ends. Then the token is given back, unless keys
 // of users would go with it, or all that was made for this host where that is configured.
@@ -137,7 +141,7 @@ func (s *Source) Run(ctx context.Context) {
 		return
 	}
 	if !s.leases.users() { // which would go with the token
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), givingBack)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbye)
 		defer cancel()
 		s.server.close(ctx)
 	}
