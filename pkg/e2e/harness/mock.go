@@ -17,6 +17,27 @@ type Mock struct {
 	*Process
 	Address string // host and port
 	STS     string // the same of the STS beside it, see StartMockWithSTS
+	Vault   string // the same of the Vault beside it, see StartMockWithVault
+}
+
+// StartMockWithVault starts one that has a Vault beside it.
+func StartMockWithVault(flags ...string) (*Mock, error) {
+	address, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	m, err := StartMock(append([]string{"--vault", address}, flags...)...)
+	if err != nil {
+		return nil, err
+	}
+	m.Vault = address
+	return m, nil
+}
+
+// OrderVault gives the Vault an order, such as POST vault/seal; see the mock's help.
+// The answer may be nil.
+func (m *Mock) OrderVault(method, what string, body, answer any) error {
+	return orderAt("http://"+m.Vault, method, what, body, answer)
 }
 
 // StartMockWithSTS starts one that has an STS beside it.
@@ -95,11 +116,15 @@ func (m *Mock) Requests() (Requests, error) {
 
 // order gives the mock an order by its control path.
 func (m *Mock) order(method, what string, body, answer any) error {
+	return orderAt(m.Server(), method, what, body, answer)
+}
+
+func orderAt(server, method, what string, body, answer any) error {
 	text, err := json.Marshal(body)
 	if err != nil {
 		return err
 	}
-	request, err := http.NewRequest(method, m.Server()+"/_mock/"+what, bytes.NewReader(text))
+	request, err := http.NewRequest(method, server+"/_mock/"+what, bytes.NewReader(text))
 	if err != nil {
 		return err
 	}

@@ -163,7 +163,7 @@ func TestKeysOfAFewSecondsAreNotAskedForAgainAtOnce(t *testing.T) {
 	}
 	s.vault.SetFaults()
 	longer := newSite(t, one(mock.VaultAWSRole{}), nil)
-	if longer.fetch(t, "web") == longer.fetch(t, "web") {
+	if one := longer.fetch(t, "web"); one == longer.fetch(t, "web") {
 		t.Error("a refresh of keys that live an hour gave the same ones")
 	}
 }
