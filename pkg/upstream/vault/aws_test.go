@@ -5,9 +5,12 @@ import (
 	"encoding/json"
 	"maps"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/rs/zerolog"
 
 	"github.com/purser-agent/purser/pkg/credential"
 	"github.com/purser-agent/purser/pkg/mock"
@@ -210,5 +213,49 @@ func TestRoleARNThatIsTheOnlyOneIsSaid(t *testing.T) {
 	got, err := r.findARN(t.Context(), nil)
 	if err != nil || got != webARN || s.asked[0].path != "aws/roles/web" {
 		t.Errorf("got %q, %v after asking %+v", got, err, s.asked)
+	}
+}
+
+// Case 24: what Vault takes to answer is not added to the life of keys.
+func TestLifeOfKeysBeginsBeforeTheQuestion(t *testing.T) {
+	s := newSite(t, one(mock.VaultAWSRole{}), nil)
+	s.vault.SetFaults(mock.Fault{Kind: mock.Latency, Time: 1500 * time.Millisecond, On: mock.Credentials})
+	begin := time.Now()
+	keys := s.fetch(t, "web")
+	if most := begin.Add(time.Hour); keys.Expires.After(most.Add(100 * time.Millisecond)) {
+		t.Errorf("keys that were asked for at %v are taken to live until %v", begin, keys.Expires)
+	}
+}
+
+// Case 19: how often it happened is said, too.
+func TestLifeThatIsUnknownIsWarnedOfAndCounted(t *testing.T) {
+	var said strings.Builder
+	s := newSite(t, one(mock.VaultAWSRole{}), nil)
+	var err error
+	if s.source, err = New("vault", s.source.options, nil, nil, zerolog.New(&said)); err != nil {
+		t.Fatal(err)
+	}
+	s.vault.SetFaults(mock.Fault{Kind: mock.NoExpiry, On: mock.Credentials})
+	s.fetch(t, "web")
+	s.fetch(t, "web")
+	for _, want := range []string{`"so_far":1`, `"so_far":2`, `"taken_for":"15m0s"`, `"path":"aws/sts/web"`} {
+		if !strings.Contains(said.String(), want) {
+			t.Errorf("%s is not in the log:\n%s", want, said.String())
+		}
+	}
+}
+
+// Case 92: fetching for weeks leaves nothing behind in this process.
+func TestHundredsOfFetchesLeaveNothingBehind(t *testing.T) {
+	s := newSite(t, one(mock.VaultAWSRole{}), nil)
+	s.fetch(t, "web")
+	before := runtime.NumGoroutine()
+	for range 300 {
+		s.fetch(t, "web")
+	}
+	for deadline := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > before+5; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d goroutines, %d before", runtime.NumGoroutine(), before)
+		}
 	}
 }

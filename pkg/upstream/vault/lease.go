@@ -39,7 +39,9 @@ func newLeases(session asker, log zerolog.Logger) *leases {
 func (l *leases) keep(id string, kept lease) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.prune()
+	if len(l.held) >= maxLeases {
+		l.prune()
+	}
 	if id != "" && len(l.held) < maxLeases {
 		l.held[id] = kept
 	}
