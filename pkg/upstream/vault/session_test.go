@@ -7,6 +7,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/purser-agent/purser/pkg/upstream"
 )
 
@@ -331,6 +333,8 @@ func TestSessionRetriesAtOnceWhenAFileOfTheLoginChanged(t *testing.T) {
 		f.noLogin = "invalid secret id"
 		s := sessionOn(t, f)
 		asking(t, s, billing, time.Hour)
+		_, _ = s.ask(t.Context(), billing) // after which there is a pause of minutes
+		time.Sleep(loginFloor)
 		before := f.count("login")
 		f.set(func() { f.noLogin = "" })
 		writeFile(t, s.auth.SecretID.File, "another secret")
@@ -339,6 +343,53 @@ func TestSessionRetriesAtOnceWhenAFileOfTheLoginChanged(t *testing.T) {
 		}
 		if got := f.count("login") - before; got != 1 {
 			t.Errorf("got %d logins, want 1", got)
+		}
+	})
+}
+
+// A token that somebody else replaces is looked at once, and again when it changed.
+func TestSessionLeavesAGivenTokenAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeVault()
+		f.batch, f.ttl = true, 1000*time.Hour
+		f.tokens["hvb.given"], f.tokens["hvb.next"] = time.Now().Add(f.ttl), time.Now().Add(f.ttl)
+		a := &Auth{Method: "token", Token: secretFile(t, "hvb.given")}
+		s := started(t, f, a, &tokenMethod{auth: a, log: zerolog.New(t.Output())})
+		asking(t, s, billing, 999*time.Hour)
+		if got := f.count("-self"); got != 1 {
+			t.Errorf("the token was looked at %d times, want once", got)
+		}
+		writeFile(t, a.Token.File, "hvb.next")
+		asking(t, s, billing, time.Minute)
+		if got := f.count("-self"); got != 2 || f.used["hvb.next"] == 0 {
+			t.Errorf("after it was replaced it was looked at %d times, want twice, and used %v", got, f.used)
+		}
+	})
+}
+
+func TestSessionLooksAtItsTokenNowAndThenWhereOnePathIsForbidden(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeVault()
+		f.forbidden[billing.path] = true
+		asking(t, sessionOn(t, f), billing, time.Minute)
+		if got := f.count("lookup-self"); got < 5 || got > 7 {
+			t.Errorf("got %d looks in a minute, want one each 10 seconds", got)
+		}
+	})
+}
+
+func TestSessionSaysThatRenewalsWorkAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, said := newFakeVault(), &logbook{}
+		s := sessionOn(t, f)
+		s.log = zerolog.New(said)
+		asking(t, s, billing, 30*time.Minute)
+		f.set(func() { f.renewing = 500 })
+		asking(t, s, billing, 20*time.Minute)
+		f.set(func() { f.renewing = 0 })
+		asking(t, s, billing, 4*time.Hour)
+		if failed, again := strings.Count(said.text(), "could not be renewed"), strings.Count(said.text(), "renewed again"); failed < 1 || failed > 7 || again != 1 {
+			t.Errorf("%d lines tell of the failure and %d of its end, want 1 to 7, and 1:\n%s", failed, again, said.text())
 		}
 	})
 }
