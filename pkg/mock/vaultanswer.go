@@ -36,6 +36,7 @@ func (v *Vault) answer(w http.ResponseWriter, r *http.Request, hits faults) repl
 		rep.header.Set("Age", strconv.Itoa(int(age.Time.Seconds())))
 	}
 	v.note(c, path, rep.status)
+	rep.listed = true
 	return rep
 }
 
@@ -60,10 +61,16 @@ func (v *Vault) process(c *vaultCall, path string) (*envelope, *vaultError) {
 	if refusal := c.read(); refusal != nil {
 		return nil, refusal
 	}
+	if c.does == canList && !strings.HasSuffix(c.path, "/") {
+		c.path += "/"
+	}
 	c.mount, _, c.below = v.find(c.namespace + c.path)
 	if text := c.r.Header.Get("X-Vault-Wrap-TTL"); text != "" {
-		if c.wrap = vaultTime(text); c.wrap <= 0 {
-			return nil, refuse(http.StatusBadRequest, "error parsing wrap TTL")
+		if c.wrap = vaultTime(text); c.wrap == 0 {
+			return nil, refuse(http.StatusBadRequest, "error parsing X-Vault-Wrap-TTL header: time: invalid duration %q", text)
+		}
+		if c.wrap < 0 {
+			return nil, refuse(http.StatusBadRequest, "error parsing X-Vault-Wrap-TTL header: requested wrap ttl cannot be negative")
 		}
 	}
 	if !v.open(c) {
@@ -78,7 +85,13 @@ func (v *Vault) process(c *vaultCall, path string) (*envelope, *vaultError) {
 	if env == nil {
 		return nil, nil
 	}
-	env.RequestID = vaultID()
+	if lease := v.leases[env.LeaseID]; lease != nil && c.token != nil && c.token.spent {
+		v.endLease(lease)
+		return nil, refuse(http.StatusBadRequest, "Secret cannot be returned; token had one use left, so leased credentials were immediately revoked.")
+	}
+	if env.WrapInfo == nil {
+		env.RequestID = vaultID()
+	}
 	if v.o.Newer {
 		env.MountType = v.mounts[c.mount].kind
 	}
@@ -98,8 +111,11 @@ func (v *Vault) available(c *vaultCall) *vaultError {
 	case v.standby:
 		return &vaultError{status: http.StatusTemporaryRedirect, header: http.Header{"Location": {v.leader + c.r.URL.RequestURI()}}}
 	}
+	if c.hits.has(LeaseQuota) {
+		return refuse(http.StatusTooManyRequests, "1 error occurred:\n\t* request path %q: lease count quota exceeded\n\n", strings.TrimPrefix(c.r.URL.Path, "/v1/"))
+	}
 	if quota, ok := c.hits.find(Quota); ok {
-		refusal := refuse(http.StatusTooManyRequests, "request path %q: rate limit quota exceeded", c.r.URL.Path)
+		refusal := refuse(http.StatusTooManyRequests, "request path %q: rate limit quota exceeded", strings.TrimPrefix(c.r.URL.Path, "/v1/"))
 		if wait := quota.RetryAfter; wait > 0 {
 			text := strconv.Itoa(int(wait.Seconds()))
 			refusal.header = http.Header{"Retry-After": {text}, "X-Ratelimit-Limit": {"1"}, "X-Ratelimit-Remaining": {"0"}, "X-Ratelimit-Reset": {text}}
@@ -121,7 +137,7 @@ func (v *Vault) open(c *vaultCall) bool {
 	case kind == "identity":
 		return strings.HasPrefix(below, "oidc/.well-known/")
 	}
-	return slices.Contains([]string{"sys/wrapping/lookup", "sys/wrapping/unwrap", "sys/wrapping/rewrap"}, c.path)
+	return c.path == "sys/wrapping/lookup" || c.path == "sys/wrapping/unwrap"
 }
 
 // clientToken is the one of the headers.
@@ -134,7 +150,10 @@ func clientToken(r *http.Request) string {
 // used and for what.
 func (v *Vault) authenticate(c *vaultCall) *vaultError {
 	token := v.alive(clientToken(c.r), c.now)
+	_, wrapped := v.wrapped(clientToken(c.r), c.now)
 	switch {
+	case wrapped: // the token of a wrap is for that alone
+		return errPolicy
 	case token == nil, c.hits.has(Forbidden):
 		return errDenied
 	case !fromOneOf(c.r.RemoteAddr, token.grant.BoundCIDRs):
@@ -186,8 +205,11 @@ func (v *Vault) route(c *vaultCall) (*envelope, *vaultError) {
 
 // only is an error for a call that does something else than what a path can.
 func (c *vaultCall) only(does ...string) *vaultError {
-	if slices.Contains(does, c.does) {
+	switch {
+	case slices.Contains(does, c.does):
 		return nil
+	case c.token == nil: // a login
+		return refuse(http.StatusMethodNotAllowed, "unsupported operation")
 	}
 	return errVerb
 }

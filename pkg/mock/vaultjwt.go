@@ -3,7 +3,6 @@ package mock
 import (
 	"crypto"
 	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/rsa"
@@ -32,8 +31,10 @@ type VaultJWTRole struct {
 	VaultGrant
 }
 
-// jwtLeeway is how far the clocks may differ.
-const jwtLeeway = time.Minute
+const (
+	jwtLeeway = time.Minute       // how far the clocks may differ
+	jwtLife   = 150 * time.Second // of a token that does not tell both of its times
+)
 
 // SignJWT makes a JSON Web Token with a key: []byte for HS256, *ecdsa.PrivateKey of
 // P-256 for ES256, *rsa.PrivateKey for RS256.
@@ -79,21 +80,23 @@ func SignJWT(signer any, claims map[string]any) (string, error) {
 	return text + "." + base64.RawURLEncoding.EncodeToString(signed), nil
 }
 
-func newSigner() *ecdsa.PrivateKey {
-	signer, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		panic(err) // it cannot fail with this curve and source
-	}
-	return signer
-}
-
 // jwtClaims are those that are looked at.
 type jwtClaims struct {
-	Subject   string       `json:"sub"`
-	Audience  jwtAudience  `json:"aud"`
-	Expires   *json.Number `json:"exp"`
-	NotBefore *json.Number `json:"nbf"`
-	IssuedAt  *json.Number `json:"iat"`
+	Subject   string      `json:"sub"`
+	Audience  jwtAudience `json:"aud"`
+	Expires   jwtTime     `json:"exp"`
+	NotBefore jwtTime     `json:"nbf"`
+	IssuedAt  jwtTime     `json:"iat"`
+}
+
+// A jwtTime is a number of seconds; zero for none.
+type jwtTime float64
+
+func (t jwtTime) at() time.Time {
+	if t == 0 {
+		return time.Time{}
+	}
+	return time.Unix(int64(t), 0)
 }
 
 // A jwtAudience is one text or a list.
@@ -115,13 +118,13 @@ func openJWT(text string, key any) (jwtClaims, error) {
 	var claims jwtClaims
 	parts := strings.Split(text, ".")
 	if len(parts) != 3 {
-		return claims, errors.New("error verifying token signature: the token has not three parts")
+		return claims, errors.New("error verifying token signature: go-jose/go-jose: compact JWS format must have three parts")
 	}
 	var pieces [3][]byte
 	for i, part := range parts {
 		var err error
 		if pieces[i], err = base64.RawURLEncoding.DecodeString(part); err != nil {
-			return claims, errors.New("error verifying token signature: the token is not base64")
+			return claims, fmt.Errorf("error verifying token signature: %w", err)
 		}
 	}
 	var header struct {
@@ -151,30 +154,36 @@ func signedWell(algorithm, text string, signed []byte, key any) bool {
 
 // check holds the claims against a role and a clock.
 func (j jwtClaims) check(role VaultJWTRole, now time.Time) error {
-	if j.Expires == nil && j.NotBefore == nil && j.IssuedAt == nil {
-		return errors.New("no issued at (iat), not before (nbf), or expiration time (exp) claims in token")
-	}
-	at := func(claim *json.Number) (time.Time, bool) {
-		if claim == nil {
-			return time.Time{}, false
-		}
-		seconds, err := claim.Float64()
-		return time.Unix(int64(seconds), 0), err == nil
-	}
-	if begins, ok := at(j.NotBefore); ok && now.Add(jwtLeeway).Before(begins) {
-		return errors.New("invalid not before (nbf) claim: token not yet valid")
-	}
-	if ends, ok := at(j.Expires); ok && !now.Add(-jwtLeeway).Before(ends) {
-		return errors.New("invalid expiration time (exp) claim: token is expired")
-	}
-	if issued, ok := at(j.IssuedAt); ok && now.Add(jwtLeeway).Before(issued) {
-		return errors.New("invalid issued at (iat) claim: token issued in the future")
-	}
-	if len(role.Audiences) > 0 && !slices.ContainsFunc(role.Audiences, func(one string) bool { return slices.Contains(j.Audience, one) }) {
+	switch {
+	case role.Subject != "" && role.Subject != j.Subject:
+		return errors.New("invalid subject (sub) claim")
+	case len(role.Audiences) > 0 && !slices.ContainsFunc(role.Audiences, func(one string) bool { return slices.Contains(j.Audience, one) }):
 		return errors.New("invalid audience (aud) claim: audience claim does not match any expected audience")
 	}
-	if role.Subject != "" && role.Subject != j.Subject {
-		return errors.New("invalid subject (sub) claim")
+	begins, ends, issued := j.NotBefore.at(), j.Expires.at(), j.IssuedAt.at()
+	if begins.IsZero() && ends.IsZero() && issued.IsZero() {
+		return errors.New("no issued at (iat), not before (nbf), or expiration time (exp) claims in token")
+	}
+	// A missing time follows from the others.
+	if ends.IsZero() {
+		ends = issued.Add(jwtLife)
+		if issued.Before(begins) {
+			ends = begins.Add(jwtLife)
+		}
+	}
+	switch {
+	case begins.IsZero() && issued.IsZero():
+		begins = ends.Add(-jwtLife)
+	case begins.IsZero():
+		begins = issued
+	}
+	switch {
+	case now.Add(jwtLeeway).Before(begins):
+		return errors.New("invalid not before (nbf) claim: token not yet valid")
+	case !now.Add(-jwtLeeway).Before(ends):
+		return errors.New("invalid expiration time (exp) claim: token is expired")
+	case now.Add(jwtLeeway).Before(issued):
+		return errors.New("invalid issued at (iat) claim: token issued in the future")
 	}
 	return nil
 }
@@ -212,83 +221,8 @@ func (v *Vault) jwtLogin(c *vaultCall) (*envelope, *vaultError) {
 		return nil, errDenied
 	case err != nil:
 		return nil, refuse(http.StatusBadRequest, "error validating token: %v", err)
-	case len(role.Audiences) == 0 && len(claims.Audience) > 0 && !kubernetes:
-		return nil, refuse(http.StatusBadRequest, "audience claim found in JWT but no audiences bound to the role")
+	case claims.Subject == "" && !kubernetes:
+		return nil, refuse(http.StatusBadRequest, "claim \"sub\" not found in token")
 	}
-	return v.login(c, role.VaultGrant, path.Base(c.mount)+"-"+claims.Subject)
-}
-
-// A VaultOIDCRole makes identity tokens below identity/oidc/token/.
-type VaultOIDCRole struct {
-	Mount    string // identity if empty
-	Name     string
-	ClientID string        // the audience
-	Subject  string        // the entity of the caller's token if empty
-	Issuer   string        // as the caller addressed this server if empty
-	TTL      time.Duration // a day if zero
-}
-
-// identity answers oidc/token/NAME, and the key that verifies such tokens at
-// oidc/.well-known/keys.
-func (v *Vault) identity(c *vaultCall) (*envelope, *vaultError) {
-	if refusal := c.only(canRead); refusal != nil {
-		return nil, refusal
-	}
-	name, ok := strings.CutPrefix(c.below, "oidc/token/")
-	switch {
-	case c.below == "oidc/.well-known/keys":
-		return v.identityKeys()
-	case !ok:
-		return nil, errPath
-	}
-	at := slices.IndexFunc(v.o.OIDCRoles, func(r VaultOIDCRole) bool { return r.Mount == c.mount && r.Name == name })
-	if at < 0 || c.hits.has(Vanished) {
-		return nil, refuse(http.StatusBadRequest, "role %q not found", name)
-	}
-	role := v.o.OIDCRoles[at]
-	ttl := role.TTL
-	if ttl == 0 {
-		ttl = 24 * time.Hour
-	}
-	if brief, ok := c.hits.find(Short); ok {
-		ttl = brief.Time
-	}
-	issuer, subject := role.Issuer, role.Subject
-	if issuer == "" {
-		scheme := "http://"
-		if c.r.TLS != nil {
-			scheme = "https://"
-		}
-		issuer = scheme + c.r.Host + "/v1/" + c.mount + "oidc"
-	}
-	if subject == "" {
-		subject = c.token.entity
-	}
-	if subject == "" {
-		return nil, refuse(http.StatusBadRequest, "no entity associated with the request's token")
-	}
-	token, err := SignJWT(v.signer, map[string]any{
-		"iss": issuer, "aud": role.ClientID, "sub": subject, "iat": c.now.Unix(), "exp": c.now.Add(ttl).Unix(), "namespace": "root",
-	})
-	if err != nil {
-		return nil, refuse(http.StatusInternalServerError, "%v", err)
-	}
-	v.record.Reads[c.namespace+c.path]++
-	return with(map[string]any{"client_id": role.ClientID, "token": token, "ttl": int64(ttl / time.Second)}), nil
-}
-
-// IdentityKey is the key that verifies the tokens of OIDC roles.
-func (v *Vault) IdentityKey() *ecdsa.PublicKey { return &v.signer.PublicKey }
-
-func (v *Vault) identityKeys() (*envelope, *vaultError) {
-	point, err := v.signer.PublicKey.Bytes()
-	if err != nil || len(point) != 65 {
-		return nil, refuse(http.StatusInternalServerError, "the key cannot be shown")
-	}
-	code := base64.RawURLEncoding.EncodeToString
-	env := with(map[string]any{"keys": []any{map[string]any{
-		"use": "sig", "kty": "EC", "crv": "P-256", "alg": "ES256", "kid": "purser-mock", "x": code(point[1:33]), "y": code(point[33:]),
-	}}})
-	env.bare = true
-	return env, nil
+	return v.login(c, role.VaultGrant, path.Base(c.mount)+"-"+claims.Subject, map[string]string{"role": name})
 }
