@@ -61,9 +61,10 @@ func TestClientSendsWhatVaultWants(t *testing.T) {
 		t.Setenv(name, wrong)
 	}
 	var got *http.Request
+	var arrived time.Time
 	var body map[string]any
 	address, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		got = r
+		got, arrived = r, time.Now()
 		_ = json.NewDecoder(r.Body).Decode(&body)
 		write(`{"lease_duration": 18446744073709551316, "data": {"ttl": 18446744073709551316}, "new": {"x": 1}}`)(w, r)
 	})
@@ -83,6 +84,9 @@ func TestClientSendsWhatVaultWants(t *testing.T) {
 		if got.Header.Get(header) != want {
 			t.Errorf("%s is %q, want %q", header, got.Header.Get(header), want)
 		}
+	}
+	if !a.sent.Before(arrived) { // case 24
+		t.Error("the time of the request is not from before it was sent")
 	}
 	if a.secret.LeaseDuration != "18446744073709551316" || a.secret.Data["ttl"] != json.Number("18446744073709551316") {
 		t.Errorf("the numbers read %v", a.secret.LeaseDuration)
