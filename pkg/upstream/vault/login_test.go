@@ -80,30 +80,37 @@ func TestEachMethodLogsIn(t *testing.T) {
 	}
 }
 
-// TestALoginThatIsRefusedSaysWhy has the cases 58, 63, 64, 66, 67 of a refusal.
-func TestALoginThatIsRefusedSaysWhy(t *testing.T) {
+// A refusedLogin is a login that fails, and the sentence that says why.
+type refusedLogin struct {
+	name  string
+	s     setting
+	fault *mock.Fault
+	want  string
+}
+
+func sayWhy(t *testing.T, all []refusedLogin) {
+	t.Helper()
+	for _, c := range all {
+		t.Run(c.name, func(t *testing.T) {
+			g := newGate(t, c.s)
+			if c.fault != nil {
+				g.vault.SetFaults(*c.fault)
+			}
+			if _, got := says(t, g.keys(t)); got != c.want {
+				t.Errorf("got  %q\nwant %q", got, c.want)
+			}
+		})
+	}
+}
+
+// case 58, 64, 66 and 67
+func TestALoginByAppRoleThatIsRefusedSaysWhy(t *testing.T) {
 	appRoles := func(change func(r *mock.VaultAppRole)) mock.VaultOptions {
 		r := mock.VaultAppRole{Name: "web", RoleID: roleID, SecretIDs: []mock.VaultSecretID{{ID: secretID}}}
 		change(&r)
 		return mock.VaultOptions{AppRoles: []mock.VaultAppRole{r}}
 	}
-	withJWT := func(change func(claims map[string]any)) setting {
-		return setting{vault: mock.VaultOptions{JWTRoles: []mock.VaultJWTRole{jwtRole}}, auth: Auth{Method: "jwt", Role: "web", JWT: text(jwt(t, change))}}
-	}
-	in := func(d time.Duration) int64 { return time.Now().Add(d).Unix() }
-	keys := &mock.Keys{}
-	id, secret := keys.User("base")
-	base := &stock{keys: &credential.AWS{AccessKeyID: id, SecretAccessKey: credential.NewSecret(secret)}}
-	wrong := &stock{keys: &credential.AWS{AccessKeyID: id, SecretAccessKey: credential.NewSecret("CONFIDENTIAL")}}
-	byAWS := func(role mock.VaultAWSLogin, b *stock) setting {
-		return setting{vault: mock.VaultOptions{Keys: keys, AWSLogins: []mock.VaultAWSLogin{role}}, auth: Auth{Method: "aws", Role: "web", Base: BaseOptions{Credential: "base"}}, base: b}
-	}
-	for _, c := range []struct {
-		name  string
-		s     setting
-		fault *mock.Fault
-		want  string
-	}{
+	sayWhy(t, []refusedLogin{
 		{"a role ID that nobody has", setting{vault: appRoles(func(r *mock.VaultAppRole) { r.RoleID = "other" })}, nil,
 			"answered 400: Vault knows no such role ID at auth/approle; correct auth.role_id or auth.mount"},
 		{"a secret ID that is used up", setting{vault: appRoles(func(r *mock.VaultAppRole) { r.SecretIDs = []mock.VaultSecretID{} })}, nil,
@@ -114,6 +121,26 @@ func TestALoginThatIsRefusedSaysWhy(t *testing.T) {
 			"answered 400: the role wants a secret ID; set auth.secret_id"},
 		{"no such mount", setting{auth: Auth{Method: "approle", Mount: "elsewhere", RoleID: text(roleID)}}, nil,
 			"answered 403: Vault does not let this host log in: nothing may be mounted at auth/elsewhere, the role may be bound to other addresses (CIDR), or the user be locked"},
+		{"a second factor", setting{}, &mock.Fault{Kind: mock.MFA, On: mock.Login},
+			"Vault wants a second factor for this login, which no service can give; take this entity out of the MFA enforcement, or choose another method"},
+		{"no token in the answer", setting{}, &mock.Fault{Kind: mock.Incomplete, On: mock.Login},
+			"the answer to the login has no client_token"},
+		{"a seal", setting{}, &mock.Fault{Kind: mock.Sealed},
+			"answered 503: Vault is sealed; somebody must unseal it"},
+		{"no leader", setting{}, &mock.Fault{Kind: mock.NoLeader},
+			"answered 500: Vault's cluster has no leader at present; it is choosing one"},
+		{"a missing file", setting{auth: Auth{Method: "approle", RoleID: text(roleID), SecretID: credential.SecretRef{File: "/nonexistent/secret_id"}}}, nil,
+			"auth.secret_id: open /nonexistent/secret_id: no such file or directory"},
+	})
+}
+
+// case 62, 63 and 65
+func TestALoginByAProofThatIsRefusedSaysWhy(t *testing.T) {
+	withJWT := func(change func(claims map[string]any)) setting {
+		return setting{vault: mock.VaultOptions{JWTRoles: []mock.VaultJWTRole{jwtRole}}, auth: Auth{Method: "jwt", Role: "web", JWT: text(jwt(t, change))}}
+	}
+	in := func(d time.Duration) int64 { return time.Now().Add(d).Unix() }
+	sayWhy(t, []refusedLogin{
 		{"a JWT for somebody else", withJWT(func(c map[string]any) { c["aud"] = "other" }), nil,
 			"answered 400: the JWT is made for another audience than the role at auth/jwt wants"},
 		{"a JWT of tomorrow", withJWT(func(c map[string]any) { c["nbf"] = in(200 * time.Second) }), nil,
@@ -132,6 +159,19 @@ func TestALoginThatIsRefusedSaysWhy(t *testing.T) {
 			"answered 400: the directory does not take the password of this user"},
 		{"no TLS for a certificate", setting{vault: mock.VaultOptions{CertRoles: []mock.VaultCertRole{{Name: "web"}}}, auth: Auth{Method: "cert"}}, nil,
 			"answered 400: Vault saw no client certificate: TLS must end at Vault itself"},
+	})
+}
+
+// case 65
+func TestALoginByKeysOrAProgramThatIsRefusedSaysWhy(t *testing.T) {
+	keys := &mock.Keys{}
+	id, secret := keys.User("base")
+	base := &stock{keys: &credential.AWS{AccessKeyID: id, SecretAccessKey: credential.NewSecret(secret)}}
+	wrong := &stock{keys: &credential.AWS{AccessKeyID: id, SecretAccessKey: credential.NewSecret("CONFIDENTIAL")}}
+	byAWS := func(role mock.VaultAWSLogin, b *stock) setting {
+		return setting{vault: mock.VaultOptions{Keys: keys, AWSLogins: []mock.VaultAWSLogin{role}}, auth: Auth{Method: "aws", Role: "web", Base: BaseOptions{Credential: "base"}}, base: b}
+	}
+	sayWhy(t, []refusedLogin{
 		{"AWS without the guard", byAWS(mock.VaultAWSLogin{Name: "web", ServerID: "vault.example.com"}, base), nil,
 			"answered 400: auth/aws wants its own value of X-Vault-AWS-IAM-Server-ID; correct auth.header"},
 		{"AWS by somebody else", byAWS(mock.VaultAWSLogin{Name: "web", By: []string{"other"}}, base), nil,
@@ -148,28 +188,7 @@ func TestALoginThatIsRefusedSaysWhy(t *testing.T) {
 			"auth.command: the program printed nothing, or more than one word"},
 		{"a Negotiate value for nobody", setting{vault: mock.VaultOptions{KerberosFor: []mock.VaultKerberos{{Negotiate: "x"}}}, auth: Auth{Method: "exec", As: "kerberos", Command: []string{"/bin/x"}}, programs: &printer{text: "CONFIDENTIAL"}}, nil,
 			"answered 401: Vault does not take the Negotiate value; look at the keytab, and at the service that auth/kerberos is set up for"},
-		{"a second factor", setting{}, &mock.Fault{Kind: mock.MFA, On: mock.Login},
-			"Vault wants a second factor for this login, which no service can give; take this entity out of the MFA enforcement, or choose another method"},
-		{"no token in the answer", setting{}, &mock.Fault{Kind: mock.Incomplete, On: mock.Login},
-			"the answer to the login has no client_token"},
-		{"a seal", setting{}, &mock.Fault{Kind: mock.Sealed},
-			"answered 503: Vault is sealed; somebody must unseal it"},
-		{"no leader", setting{}, &mock.Fault{Kind: mock.NoLeader},
-			"answered 500: Vault's cluster has no leader at present; it is choosing one"},
-		{"a missing file", setting{auth: Auth{Method: "approle", RoleID: text(roleID), SecretID: credential.SecretRef{File: "/nonexistent/secret_id"}}}, nil,
-			"auth.secret_id: open /nonexistent/secret_id: no such file or directory"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			p := newGate(t, c.s)
-			if c.fault != nil {
-				p.vault.SetFaults(*c.fault)
-			}
-			_, got := says(t, p.keys(t))
-			if got != c.want {
-				t.Errorf("got  %q\nwant %q", got, c.want)
-			}
-		})
-	}
+	})
 }
 
 // case 63: an expired JWT, by the claim that says when.

@@ -14,112 +14,126 @@ import (
 	"github.com/purser-agent/purser/pkg/mock"
 )
 
+// wrapped is a gate whose file of the secret ID holds wrapping tokens.
+func wrapped(t *testing.T, remove bool) *gate {
+	t.Helper()
+	a := byAppRole(t)
+	a.SecretIDWrapped, a.Role, a.RemoveSecretID = true, "web", remove
+	return newGate(t, setting{auth: a, vault: mock.VaultOptions{AppRoles: []mock.VaultAppRole{{Name: "web", RoleID: roleID}, {Name: "other", RoleID: "other"}}}})
+}
+
+// wrap has a secret ID issued for a role, and puts its wrapping token into the file.
+func (g *gate) wrap(t *testing.T, role string) (token string) {
+	t.Helper()
+	token, ok := g.vault.WrapSecretID(role, mock.VaultSecretID{}, time.Minute)
+	if !ok {
+		t.Fatal("no such role")
+	}
+	writeFile(t, g.auth.SecretID.File, token)
+	return token
+}
+
+// loggedOut makes a session need another login, which may be at once.
+func (g *gate) loggedOut() {
+	g.vault.RevokeTokens()
+	g.again()
+}
+
 // case 60
-func TestAWrappedSecretID(t *testing.T) {
-	wrapped := func(t *testing.T, remove bool) *gate {
-		t.Helper()
-		a := byAppRole(t)
-		a.SecretIDWrapped, a.Role, a.RemoveSecretID = true, "web", remove
-		return newGate(t, setting{auth: a, vault: mock.VaultOptions{AppRoles: []mock.VaultAppRole{{Name: "web", RoleID: roleID}, {Name: "other", RoleID: "other"}}}})
-	}
-	wrap := func(t *testing.T, p *gate, role string) string {
-		t.Helper()
-		token, ok := p.vault.WrapSecretID(role, mock.VaultSecretID{}, time.Minute)
-		if !ok {
-			t.Fatal("no such role")
+func TestAWrappedSecretIDIsUnwrappedOnce(t *testing.T) {
+	g := wrapped(t, false)
+	g.wrap(t, "web")
+	for range 2 {
+		if err := g.keys(t); err != nil {
+			t.Fatal(err)
 		}
-		writeFile(t, p.auth.SecretID.File, token)
-		return token
+		g.loggedOut()
 	}
-	alert := func(t *testing.T, p *gate, want string) {
-		t.Helper()
-		_, got := says(t, p.keys(t))
-		if got != strings.ReplaceAll(want, "FILE", p.auth.SecretID.File) {
-			t.Errorf("got  %q\nwant %q", got, want)
-		}
-		p.again()
-		_ = p.keys(t)
-		if n := strings.Count(p.said.text(), `"level":"error"`); n != 1 {
-			t.Errorf("there are %d alerts, want 1:\n%s", n, p.said.text())
-		}
+	if got := g.vault.Record().Unwraps; got != 1 {
+		t.Errorf("unwrapped %d times, want once for two logins", got)
 	}
-	t.Run("is unwrapped once", func(t *testing.T) {
-		p := wrapped(t, false)
-		wrap(t, p, "web")
-		for range 2 {
-			if err := p.keys(t); err != nil {
+}
+
+// case 61
+func TestAnUnwrappedSecretIDOutlivesALoginThatFails(t *testing.T) {
+	g := wrapped(t, false)
+	g.wrap(t, "web")
+	g.vault.SetFaults(mock.Fault{Kind: mock.Status, Status: 500, On: mock.Login})
+	if g.keys(t) == nil {
+		t.Fatal("the login did not fail")
+	}
+	g.vault.SetFaults()
+	g.again()
+	if err := g.keys(t); err != nil {
+		t.Error(err)
+	}
+}
+
+// case 60
+func TestAWrappingTokenThatSomebodyTouchedIsAnAlert(t *testing.T) {
+	for name, c := range map[string]struct {
+		touch func(g *gate)
+		want  string
+	}{
+		"of another role": {func(g *gate) { g.wrap(t, "other") },
+			"SECURITY: the wrapping token in FILE was not made by auth/approle/role/web/secret-id, so it was not opened: somebody may have exchanged it. Find out who wrote the file, and issue a new one"},
+		"already used": {func(g *gate) {
+			token := credential.NewSecret(g.wrap(t, "web"))
+			if _, err := g.client.send(t.Context(), token, request{method: "POST", path: "sys/wrapping/unwrap"}); err != nil {
 				t.Fatal(err)
 			}
-			p.vault.RevokeTokens()
-			p.again()
-		}
-		if got := p.vault.Record().Unwraps; got != 1 {
-			t.Errorf("unwrapped %d times, want once for two logins", got)
-		}
-	})
-	t.Run("is kept when a login fails after it was unwrapped, case 61", func(t *testing.T) {
-		p := wrapped(t, false)
-		wrap(t, p, "web")
-		p.vault.SetFaults(mock.Fault{Kind: mock.Status, Status: 500, On: mock.Login})
-		if p.keys(t) == nil {
-			t.Fatal("the login did not fail")
-		}
-		p.vault.SetFaults()
-		p.again()
-		if err := p.keys(t); err != nil {
-			t.Error(err)
-		}
-	})
-	t.Run("of another role", func(t *testing.T) {
-		p := wrapped(t, false)
-		wrap(t, p, "other")
-		alert(t, p, "SECURITY: the wrapping token in FILE was not made by auth/approle/role/web/secret-id, so it was not opened: somebody may have exchanged it. Find out who wrote the file, and issue a new one")
-		if got := p.vault.Record().Unwraps; got != 0 {
-			t.Error("it was opened")
-		}
-	})
-	t.Run("already used", func(t *testing.T) {
-		p := wrapped(t, false)
-		token := wrap(t, p, "web")
-		if _, err := p.client.send(t.Context(), credential.NewSecret(token), request{method: "POST", path: "sys/wrapping/unwrap"}); err != nil {
-			t.Fatal(err)
-		}
-		alert(t, p, "SECURITY: the wrapping token in FILE is not valid any more: somebody has used it before, it came too late, or Purser was started again with it. If it was not Purser, the secret ID is in other hands: have it revoked. Issue a new one in any case")
-		wrap(t, p, "web")
-		p.again()
-		if err := p.keys(t); err != nil {
-			t.Errorf("with another one: %v", err)
-		}
-	})
-	t.Run("removed after the login, case 59", func(t *testing.T) {
-		p := wrapped(t, true)
-		wrap(t, p, "web")
-		if err := p.keys(t); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := os.Stat(p.auth.SecretID.File); !errors.Is(err, os.ErrNotExist) {
-			t.Error("the file is still there")
-		}
-		p.vault.RevokeTokens()
-		p.again()
-		if err := p.keys(t); err != nil {
-			t.Errorf("the next login, with the file gone: %v", err)
-		}
-		restarted := newGate(t, setting{auth: *p.auth})
-		_, got := says(t, restarted.keys(t))
-		if want := fmt.Sprintf("auth.secret_id: open %s: no such file or directory; remove_secret_id has it removed after a login, so each start needs a new one", p.auth.SecretID.File); got != want {
-			t.Errorf("got  %q\nwant %q", got, want)
-		}
-		wrap(t, p, "web")
-		p.vault.RevokeTokens()
-		p.again()
-		if err := p.keys(t); err != nil {
-			t.Errorf("with a new file: %v", err)
-		}
-		if got := p.vault.Record().Unwraps; got != 2 {
-			t.Errorf("unwrapped %d times, want 2", got)
-		}
-	})
+		}, "SECURITY: the wrapping token in FILE is not valid any more: somebody has used it before, it came too late, or Purser was started again with it. If it was not Purser, the secret ID is in other hands: have it revoked. Issue a new one in any case"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := wrapped(t, false)
+			c.touch(g)
+			before := g.vault.Record().Unwraps
+			for range 2 {
+				if _, got := says(t, g.keys(t)); got != strings.ReplaceAll(c.want, "FILE", g.auth.SecretID.File) {
+					t.Errorf("got  %q\nwant %q", got, c.want)
+				}
+				g.again()
+			}
+			if g.vault.Record().Unwraps != before {
+				t.Error("it was opened")
+			}
+			if n := strings.Count(g.said.text(), `"level":"error"`); n != 1 {
+				t.Errorf("there are %d alerts, want 1:\n%s", n, g.said.text())
+			}
+			g.wrap(t, "web")
+			if err := g.keys(t); err != nil {
+				t.Errorf("with another one: %v", err)
+			}
+		})
+	}
+}
+
+// case 59
+func TestTheFileOfTheSecretIDIsRemovedIfAsked(t *testing.T) {
+	g := wrapped(t, true)
+	g.wrap(t, "web")
+	if err := g.keys(t); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(g.auth.SecretID.File); !errors.Is(err, os.ErrNotExist) {
+		t.Error("the file is still there")
+	}
+	g.loggedOut()
+	if err := g.keys(t); err != nil {
+		t.Errorf("the next login, with the file gone: %v", err)
+	}
+	_, got := says(t, newGate(t, setting{auth: *g.auth}).keys(t))
+	if want := fmt.Sprintf("auth.secret_id: open %s: no such file or directory; remove_secret_id has it removed after a login, so each start needs a new one", g.auth.SecretID.File); got != want {
+		t.Errorf("after a restart: got  %q\nwant %q", got, want)
+	}
+	g.wrap(t, "web")
+	g.loggedOut()
+	if err := g.keys(t); err != nil {
+		t.Errorf("with a new file: %v", err)
+	}
+	if got := g.vault.Record().Unwraps; got != 2 {
+		t.Errorf("unwrapped %d times, want 2", got)
+	}
 }
 
 // case 55

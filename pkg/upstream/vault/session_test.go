@@ -285,3 +285,22 @@ func TestSessionLooksAtItsTokenNowAndThenWhereOnePathIsForbidden(t *testing.T) {
 		}
 	})
 }
+
+// A renewal makes another token of ours, which is the same for Vault.
+func TestSessionTakesARenewalForNoLogin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeVault()
+		f.forbidden["aws/sts/other"] = true
+		s := sessionOn(t, f)
+		asking(t, s, billing, time.Second)
+		before := s.present()
+		s.renew(t.Context(), before)
+		if s.present() == before {
+			t.Fatal("nothing was renewed")
+		}
+		refusal := f.fault(403, upstream.ClassRefused, "permission denied")
+		if other, err := s.afterRefusal(t.Context(), before, request{path: "aws/sts/other"}, refusal); other != nil || err != refusal {
+			t.Errorf("got %v, %v, want the refusal", other, err)
+		}
+	})
+}
