@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -70,7 +71,7 @@ func TestClientSendsWhatVaultWants(t *testing.T) {
 	})
 	c := clientOf(t, brief(), address+"/vault/")
 	c.namespace = "team-a"
-	r := request{method: "POST", path: "aws/sts/billing", body: map[string]any{"ttl": "1h"}, wrapTTL: time.Minute}
+	r := request{method: "POST", path: "aws/sts/billing", body: map[string]any{"ttl": "1h"}}
 	a, err := c.send(t.Context(), tokenX, r)
 	if err != nil {
 		t.Fatal(err)
@@ -79,7 +80,7 @@ func TestClientSendsWhatVaultWants(t *testing.T) {
 		t.Errorf("got %s %s with %v", got.Method, got.URL.Path, body)
 	}
 	for header, want := range map[string]string{
-		"X-Vault-Token": "hvs.CONFIDENTIAL", "X-Vault-Namespace": "team-a", "X-Vault-Request": "true", "User-Agent": "purser", "X-Vault-Wrap-TTL": "60s",
+		"X-Vault-Token": "hvs.CONFIDENTIAL", "X-Vault-Namespace": "team-a", "X-Vault-Request": "true", "User-Agent": "purser",
 	} {
 		if got.Header.Get(header) != want {
 			t.Errorf("%s is %q, want %q", header, got.Header.Get(header), want)
@@ -93,6 +94,17 @@ func TestClientSendsWhatVaultWants(t *testing.T) {
 	}
 	if _, err = c.send(t.Context(), tokenX, request{path: "kv/x", namespace: "team-b"}); err != nil || got.Header.Get("X-Vault-Namespace") != "team-b" || got.Method != "GET" {
 		t.Errorf("got %s in %q, %v", got.Method, got.Header.Get("X-Vault-Namespace"), err)
+	}
+}
+
+func TestPromise6EnvelopesDoNotPrint(t *testing.T) {
+	s := &secret{Data: map[string]any{"x": "CONFIDENTIAL"}, Auth: &authInfo{ClientToken: "CONFIDENTIAL"}}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x"} {
+		for _, value := range []any{s, s.Auth, &answer{secret: s, raw: &upstream.Answer{Body: []byte("CONFIDENTIAL")}}, &token{value: tokenX}} {
+			if got := fmt.Sprintf(verb, value); strings.Contains(got, "CONFIDENTIAL") {
+				t.Errorf("%s prints %s", verb, got)
+			}
+		}
 	}
 }
 

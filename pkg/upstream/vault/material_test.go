@@ -198,7 +198,7 @@ func TestWhatIsNoToken(t *testing.T) {
 		answer *secret
 		want   string
 	}{
-		"wrapped":         {&secret{WrapInfo: &wrapInfo{Token: "CONFIDENTIAL"}}, "Vault wrapped the answer to the login, which nobody asked for; something on the way asks for it"},
+		"wrapped":         {&secret{WrapInfo: &struct{}{}}, "Vault wrapped the answer to the login, which nobody asked for; something on the way asks for it"},
 		"a secret":        {&secret{Data: map[string]any{"x": "CONFIDENTIAL"}}, "the answer to the login has no auth; is auth.mount an auth method?"},
 		"a second factor": {token(func(a *authInfo) { a.ClientToken, a.MFARequirement = "", []byte(`{"mfa_request_id": "x"}`) }), "Vault wants a second factor for this login, which no service can give; take this entity out of the MFA enforcement, or choose another method"},
 		"empty":           {token(func(a *authInfo) { a.ClientToken = "" }), "the answer to the login has no client_token"},
