@@ -29,6 +29,9 @@ type answer struct {
 	raw    *upstream.Answer // for Errorf
 }
 
+// Format prints nothing of an answer.
+func (*answer) Format(f fmt.State, _ rune) { _, _ = fmt.Fprint(f, "[redacted]") }
+
 // An asker asks Vault with a token that is valid; *session is one.
 type asker interface {
 	// ask sends one request, after a login if there is no token. It does not retry but
