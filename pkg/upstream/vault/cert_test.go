@@ -92,7 +92,7 @@ func certGate(t *testing.T, a *authority, path, role string, names ...string) *g
 
 // case 62
 func TestACertificateLogsIn(t *testing.T) {
-	const wrong = "answered 400: Vault does not take the client certificate, or saw none: TLS must end at Vault itself, and auth/cert trust its issuer"
+	const wrong = "answered 400: Vault does not take the client certificate, or saw none: TLS must end at Vault itself, and auth/cert trust its issuer and know the role"
 	now := time.Now()
 	a, path := newAuthority(t), filepath.Join(t.TempDir(), "host.pem")
 	expired, early := now.Add(-time.Minute).Truncate(time.Second), now.Add(time.Minute).Truncate(time.Second)

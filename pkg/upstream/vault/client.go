@@ -103,10 +103,7 @@ func (c *client) sendTo(ctx context.Context, at address, token credential.Secret
 			return nil, err
 		}
 	}
-	req.Params, req.ClientToken, req.WrapTTL = r.query, token.Reveal(), ""
-	if r.wrapTTL > 0 {
-		req.WrapTTL = strconv.Itoa(int(r.wrapTTL.Seconds())) + "s"
-	}
+	req.Params, req.ClientToken = r.query, token.Reveal()
 	for name, value := range r.header {
 		req.Headers.Set(name, value.Reveal())
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -61,15 +62,16 @@ func TestClientSendsWhatVaultWants(t *testing.T) {
 		t.Setenv(name, wrong)
 	}
 	var got *http.Request
+	var arrived time.Time
 	var body map[string]any
 	address, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		got = r
+		got, arrived = r, time.Now()
 		_ = json.NewDecoder(r.Body).Decode(&body)
 		write(`{"lease_duration": 18446744073709551316, "data": {"ttl": 18446744073709551316}, "new": {"x": 1}}`)(w, r)
 	})
 	c := clientOf(t, brief(), address+"/vault/")
 	c.namespace = "team-a"
-	r := request{method: "POST", path: "aws/sts/billing", body: map[string]any{"ttl": "1h"}, wrapTTL: time.Minute}
+	r := request{method: "POST", path: "aws/sts/billing", body: map[string]any{"ttl": "1h"}}
 	a, err := c.send(t.Context(), tokenX, r)
 	if err != nil {
 		t.Fatal(err)
@@ -78,17 +80,31 @@ func TestClientSendsWhatVaultWants(t *testing.T) {
 		t.Errorf("got %s %s with %v", got.Method, got.URL.Path, body)
 	}
 	for header, want := range map[string]string{
-		"X-Vault-Token": "hvs.CONFIDENTIAL", "X-Vault-Namespace": "team-a", "X-Vault-Request": "true", "User-Agent": "purser", "X-Vault-Wrap-TTL": "60s",
+		"X-Vault-Token": "hvs.CONFIDENTIAL", "X-Vault-Namespace": "team-a", "X-Vault-Request": "true", "User-Agent": "purser",
 	} {
 		if got.Header.Get(header) != want {
 			t.Errorf("%s is %q, want %q", header, got.Header.Get(header), want)
 		}
+	}
+	if !a.sent.Before(arrived) { // case 24
+		t.Error("the time of the request is not from before it was sent")
 	}
 	if a.secret.LeaseDuration != "18446744073709551316" || a.secret.Data["ttl"] != json.Number("18446744073709551316") {
 		t.Errorf("the numbers read %v", a.secret.LeaseDuration)
 	}
 	if _, err = c.send(t.Context(), tokenX, request{path: "kv/x", namespace: "team-b"}); err != nil || got.Header.Get("X-Vault-Namespace") != "team-b" || got.Method != "GET" {
 		t.Errorf("got %s in %q, %v", got.Method, got.Header.Get("X-Vault-Namespace"), err)
+	}
+}
+
+func TestPromise6EnvelopesDoNotPrint(t *testing.T) {
+	s := &secret{Data: map[string]any{"x": "CONFIDENTIAL"}, Auth: &authInfo{ClientToken: "CONFIDENTIAL"}}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x"} {
+		for _, value := range []any{s, s.Auth, &answer{secret: s, raw: &upstream.Answer{Body: []byte("CONFIDENTIAL")}}, &token{value: tokenX}} {
+			if got := fmt.Sprintf(verb, value); strings.Contains(got, "CONFIDENTIAL") {
+				t.Errorf("%s prints %s", verb, got)
+			}
+		}
 	}
 }
 

@@ -87,7 +87,7 @@ var causes = []cause{
 	{0, atLogin, "ldap operation failed", upstream.ClassRefused, "the directory does not take this user or the password"},
 	{0, atLogin, "tls connection required", upstream.ClassRefused, "Vault saw no client certificate: TLS must end at Vault itself"},
 	{0, atLogin, "client certificate must be supplied", upstream.ClassRefused, "Vault saw no client certificate: TLS must end at Vault itself, and tls.certificate be set"},
-	{0, atLogin, "no client certificate supplied", upstream.ClassRefused, "Vault does not take the client certificate, or saw none: TLS must end at Vault itself, and {mount} trust its issuer"},
+	{0, atLogin, "no client certificate supplied", upstream.ClassRefused, "Vault does not take the client certificate, or saw none: TLS must end at Vault itself, and {mount} trust its issuer and know the role"},
 	{0, atLogin, "login certificate", upstream.ClassRefused, "the client certificate does not meet what the role at {mount} wants of it"},
 	{0, atLogin, "x-vault-aws-iam-server-id", upstream.ClassRefused, "{mount} wants its own value of X-Vault-AWS-IAM-Server-ID; correct auth.header"},
 	{0, atLogin, "error making upstream request", upstream.ClassRefused, "AWS does not take the signature that the login was made with; is the base credential still valid?"},

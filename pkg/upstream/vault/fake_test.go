@@ -90,7 +90,7 @@ func (f *fakeVault) send(ctx context.Context, token credential.Secret, r request
 	case "auth/token/revoke-self":
 		delete(f.tokens, token.Reveal())
 	case "auth/token/lookup-self":
-		return f.answer(&secret{Data: map[string]any{"ttl": number(time.Until(ends)), "creation_ttl": number(f.life()), "renewable": true}}), nil
+		return f.answer(&secret{Data: map[string]any{"ttl": number(time.Until(ends)), "creation_ttl": number(f.life()), "renewable": !f.batch}}), nil
 	}
 	return f.answer(&secret{}), nil
 }

@@ -2,8 +2,6 @@ package vault
 
 import (
 	"errors"
-	"fmt"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -82,30 +80,37 @@ func TestEachMethodLogsIn(t *testing.T) {
 	}
 }
 
-// TestALoginThatIsRefusedSaysWhy has the cases 58, 63, 64, 66, 67 of a refusal.
-func TestALoginThatIsRefusedSaysWhy(t *testing.T) {
+// A refusedLogin is a login that fails, and the sentence that says why.
+type refusedLogin struct {
+	name  string
+	s     setting
+	fault *mock.Fault
+	want  string
+}
+
+func sayWhy(t *testing.T, all []refusedLogin) {
+	t.Helper()
+	for _, c := range all {
+		t.Run(c.name, func(t *testing.T) {
+			g := newGate(t, c.s)
+			if c.fault != nil {
+				g.vault.SetFaults(*c.fault)
+			}
+			if _, got := says(t, g.keys(t)); got != c.want {
+				t.Errorf("got  %q\nwant %q", got, c.want)
+			}
+		})
+	}
+}
+
+// case 58, 64, 66 and 67
+func TestALoginByAppRoleThatIsRefusedSaysWhy(t *testing.T) {
 	appRoles := func(change func(r *mock.VaultAppRole)) mock.VaultOptions {
 		r := mock.VaultAppRole{Name: "web", RoleID: roleID, SecretIDs: []mock.VaultSecretID{{ID: secretID}}}
 		change(&r)
 		return mock.VaultOptions{AppRoles: []mock.VaultAppRole{r}}
 	}
-	withJWT := func(change func(claims map[string]any)) setting {
-		return setting{vault: mock.VaultOptions{JWTRoles: []mock.VaultJWTRole{jwtRole}}, auth: Auth{Method: "jwt", Role: "web", JWT: text(jwt(t, change))}}
-	}
-	in := func(d time.Duration) int64 { return time.Now().Add(d).Unix() }
-	keys := &mock.Keys{}
-	id, secret := keys.User("base")
-	base := &stock{keys: &credential.AWS{AccessKeyID: id, SecretAccessKey: credential.NewSecret(secret)}}
-	wrong := &stock{keys: &credential.AWS{AccessKeyID: id, SecretAccessKey: credential.NewSecret("CONFIDENTIAL")}}
-	byAWS := func(role mock.VaultAWSLogin, b *stock) setting {
-		return setting{vault: mock.VaultOptions{Keys: keys, AWSLogins: []mock.VaultAWSLogin{role}}, auth: Auth{Method: "aws", Role: "web", Base: BaseOptions{Credential: "base"}}, base: b}
-	}
-	for _, c := range []struct {
-		name  string
-		s     setting
-		fault *mock.Fault
-		want  string
-	}{
+	sayWhy(t, []refusedLogin{
 		{"a role ID that nobody has", setting{vault: appRoles(func(r *mock.VaultAppRole) { r.RoleID = "other" })}, nil,
 			"answered 400: Vault knows no such role ID at auth/approle; correct auth.role_id or auth.mount"},
 		{"a secret ID that is used up", setting{vault: appRoles(func(r *mock.VaultAppRole) { r.SecretIDs = []mock.VaultSecretID{} })}, nil,
@@ -116,6 +121,26 @@ func TestALoginThatIsRefusedSaysWhy(t *testing.T) {
 			"answered 400: the role wants a secret ID; set auth.secret_id"},
 		{"no such mount", setting{auth: Auth{Method: "approle", Mount: "elsewhere", RoleID: text(roleID)}}, nil,
 			"answered 403: Vault does not let this host log in: nothing may be mounted at auth/elsewhere, the role may be bound to other addresses (CIDR), or the user be locked"},
+		{"a second factor", setting{}, &mock.Fault{Kind: mock.MFA, On: mock.Login},
+			"Vault wants a second factor for this login, which no service can give; take this entity out of the MFA enforcement, or choose another method"},
+		{"no token in the answer", setting{}, &mock.Fault{Kind: mock.Incomplete, On: mock.Login},
+			"the answer to the login has no client_token"},
+		{"a seal", setting{}, &mock.Fault{Kind: mock.Sealed},
+			"answered 503: Vault is sealed; somebody must unseal it"},
+		{"no leader", setting{}, &mock.Fault{Kind: mock.NoLeader},
+			"answered 500: Vault's cluster has no leader at present; it is choosing one"},
+		{"a missing file", setting{auth: Auth{Method: "approle", RoleID: text(roleID), SecretID: credential.SecretRef{File: "/nonexistent/secret_id"}}}, nil,
+			"auth.secret_id: open /nonexistent/secret_id: no such file or directory"},
+	})
+}
+
+// case 62, 63 and 65
+func TestALoginByAProofThatIsRefusedSaysWhy(t *testing.T) {
+	withJWT := func(change func(claims map[string]any)) setting {
+		return setting{vault: mock.VaultOptions{JWTRoles: []mock.VaultJWTRole{jwtRole}}, auth: Auth{Method: "jwt", Role: "web", JWT: text(jwt(t, change))}}
+	}
+	in := func(d time.Duration) int64 { return time.Now().Add(d).Unix() }
+	sayWhy(t, []refusedLogin{
 		{"a JWT for somebody else", withJWT(func(c map[string]any) { c["aud"] = "other" }), nil,
 			"answered 400: the JWT is made for another audience than the role at auth/jwt wants"},
 		{"a JWT of tomorrow", withJWT(func(c map[string]any) { c["nbf"] = in(200 * time.Second) }), nil,
@@ -134,6 +159,19 @@ func TestALoginThatIsRefusedSaysWhy(t *testing.T) {
 			"answered 400: the directory does not take the password of this user"},
 		{"no TLS for a certificate", setting{vault: mock.VaultOptions{CertRoles: []mock.VaultCertRole{{Name: "web"}}}, auth: Auth{Method: "cert"}}, nil,
 			"answered 400: Vault saw no client certificate: TLS must end at Vault itself"},
+	})
+}
+
+// case 65
+func TestALoginByKeysOrAProgramThatIsRefusedSaysWhy(t *testing.T) {
+	keys := &mock.Keys{}
+	id, secret := keys.User("base")
+	base := &stock{keys: &credential.AWS{AccessKeyID: id, SecretAccessKey: credential.NewSecret(secret)}}
+	wrong := &stock{keys: &credential.AWS{AccessKeyID: id, SecretAccessKey: credential.NewSecret("CONFIDENTIAL")}}
+	byAWS := func(role mock.VaultAWSLogin, b *stock) setting {
+		return setting{vault: mock.VaultOptions{Keys: keys, AWSLogins: []mock.VaultAWSLogin{role}}, auth: Auth{Method: "aws", Role: "web", Base: BaseOptions{Credential: "base"}}, base: b}
+	}
+	sayWhy(t, []refusedLogin{
 		{"AWS without the guard", byAWS(mock.VaultAWSLogin{Name: "web", ServerID: "vault.example.com"}, base), nil,
 			"answered 400: auth/aws wants its own value of X-Vault-AWS-IAM-Server-ID; correct auth.header"},
 		{"AWS by somebody else", byAWS(mock.VaultAWSLogin{Name: "web", By: []string{"other"}}, base), nil,
@@ -150,28 +188,7 @@ func TestALoginThatIsRefusedSaysWhy(t *testing.T) {
 			"auth.command: the program printed nothing, or more than one word"},
 		{"a Negotiate value for nobody", setting{vault: mock.VaultOptions{KerberosFor: []mock.VaultKerberos{{Negotiate: "x"}}}, auth: Auth{Method: "exec", As: "kerberos", Command: []string{"/bin/x"}}, programs: &printer{text: "CONFIDENTIAL"}}, nil,
 			"answered 401: Vault does not take the Negotiate value; look at the keytab, and at the service that auth/kerberos is set up for"},
-		{"a second factor", setting{}, &mock.Fault{Kind: mock.MFA, On: mock.Login},
-			"Vault wants a second factor for this login, which no service can give; take this entity out of the MFA enforcement, or choose another method"},
-		{"no token in the answer", setting{}, &mock.Fault{Kind: mock.Incomplete, On: mock.Login},
-			"the answer to the login has no client_token"},
-		{"a seal", setting{}, &mock.Fault{Kind: mock.Sealed},
-			"answered 503: Vault is sealed; somebody must unseal it"},
-		{"no leader", setting{}, &mock.Fault{Kind: mock.NoLeader},
-			"answered 500: Vault's cluster has no leader at present; it is choosing one"},
-		{"a missing file", setting{auth: Auth{Method: "approle", RoleID: text(roleID), SecretID: credential.SecretRef{File: "/nonexistent/secret_id"}}}, nil,
-			"auth.secret_id: open /nonexistent/secret_id: no such file or directory"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			p := newGate(t, c.s)
-			if c.fault != nil {
-				p.vault.SetFaults(*c.fault)
-			}
-			_, got := says(t, p.keys(t))
-			if got != c.want {
-				t.Errorf("got  %q\nwant %q", got, c.want)
-			}
-		})
-	}
+	})
 }
 
 // case 63: an expired JWT, by the claim that says when.
@@ -243,163 +260,4 @@ func TestAnAWSLoginFollowsItsBase(t *testing.T) {
 	if err := p.keys(t); err != nil { // at once: Vault was not asked before
 		t.Errorf("with a base: %v", err)
 	}
-}
-
-// case 60
-func TestAWrappedSecretID(t *testing.T) {
-	wrapped := func(t *testing.T, remove bool) *gate {
-		t.Helper()
-		a := byAppRole(t)
-		a.SecretIDWrapped, a.Role, a.RemoveSecretID = true, "web", remove
-		return newGate(t, setting{auth: a, vault: mock.VaultOptions{AppRoles: []mock.VaultAppRole{{Name: "web", RoleID: roleID}, {Name: "other", RoleID: "other"}}}})
-	}
-	wrap := func(t *testing.T, p *gate, role string) string {
-		t.Helper()
-		token, ok := p.vault.WrapSecretID(role, mock.VaultSecretID{}, time.Minute)
-		if !ok {
-			t.Fatal("no such role")
-		}
-		writeFile(t, p.auth.SecretID.File, token)
-		return token
-	}
-	alert := func(t *testing.T, p *gate, want string) {
-		t.Helper()
-		_, got := says(t, p.keys(t))
-		if got != strings.ReplaceAll(want, "FILE", p.auth.SecretID.File) {
-			t.Errorf("got  %q\nwant %q", got, want)
-		}
-		p.again()
-		_ = p.keys(t)
-		if n := strings.Count(p.said.text(), `"level":"error"`); n != 1 {
-			t.Errorf("there are %d alerts, want 1:\n%s", n, p.said.text())
-		}
-	}
-	t.Run("is unwrapped once", func(t *testing.T) {
-		p := wrapped(t, false)
-		wrap(t, p, "web")
-		for range 2 {
-			if err := p.keys(t); err != nil {
-				t.Fatal(err)
-			}
-			p.vault.RevokeTokens()
-			p.again()
-		}
-		if got := p.vault.Record().Unwraps; got != 1 {
-			t.Errorf("unwrapped %d times, want once for two logins", got)
-		}
-	})
-	t.Run("is kept when a login fails after it was unwrapped, case 61", func(t *testing.T) {
-		p := wrapped(t, false)
-		wrap(t, p, "web")
-		p.vault.SetFaults(mock.Fault{Kind: mock.Status, Status: 500, On: mock.Login})
-		if p.keys(t) == nil {
-			t.Fatal("the login did not fail")
-		}
-		p.vault.SetFaults()
-		p.again()
-		if err := p.keys(t); err != nil {
-			t.Error(err)
-		}
-	})
-	t.Run("of another role", func(t *testing.T) {
-		p := wrapped(t, false)
-		wrap(t, p, "other")
-		alert(t, p, "SECURITY: the wrapping token in FILE was not made by auth/approle/role/web/secret-id, so it was not opened: somebody may have exchanged it. Find out who wrote the file, and issue a new one")
-		if got := p.vault.Record().Unwraps; got != 0 {
-			t.Error("it was opened")
-		}
-	})
-	t.Run("already used", func(t *testing.T) {
-		p := wrapped(t, false)
-		token := wrap(t, p, "web")
-		if _, err := p.client.send(t.Context(), credential.NewSecret(token), request{method: "POST", path: "sys/wrapping/unwrap"}); err != nil {
-			t.Fatal(err)
-		}
-		alert(t, p, "SECURITY: the wrapping token in FILE is not valid any more: somebody has used it before, it came too late, or Purser was started again with it. If it was not Purser, the secret ID is in other hands: have it revoked. Issue a new one in any case")
-		wrap(t, p, "web")
-		p.again()
-		if err := p.keys(t); err != nil {
-			t.Errorf("with another one: %v", err)
-		}
-	})
-	t.Run("removed after the login, case 59", func(t *testing.T) {
-		p := wrapped(t, true)
-		wrap(t, p, "web")
-		if err := p.keys(t); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := os.Stat(p.auth.SecretID.File); !errors.Is(err, os.ErrNotExist) {
-			t.Error("the file is still there")
-		}
-		p.vault.RevokeTokens()
-		p.again()
-		if err := p.keys(t); err != nil {
-			t.Errorf("the next login, with the file gone: %v", err)
-		}
-		restarted := newGate(t, setting{auth: *p.auth})
-		_, got := says(t, restarted.keys(t))
-		if want := fmt.Sprintf("auth.secret_id: open %s: no such file or directory; remove_secret_id has it removed after a login, so each start needs a new one", p.auth.SecretID.File); got != want {
-			t.Errorf("got  %q\nwant %q", got, want)
-		}
-		wrap(t, p, "web")
-		p.vault.RevokeTokens()
-		p.again()
-		if err := p.keys(t); err != nil {
-			t.Errorf("with a new file: %v", err)
-		}
-		if got := p.vault.Record().Unwraps; got != 2 {
-			t.Errorf("unwrapped %d times, want 2", got)
-		}
-	})
-}
-
-// case 55
-func TestATokenFileIsFollowed(t *testing.T) {
-	a, b := mock.VaultToken{ID: "hvs." + mock.Marker + "a"}, mock.VaultToken{ID: "hvs." + mock.Marker + "b"}
-	p := newGate(t, setting{vault: mock.VaultOptions{Tokens: []mock.VaultToken{a, b}}, auth: Auth{Method: "token", Token: secretFile(t, a.ID)}})
-	if err := p.keys(t); err != nil {
-		t.Fatal(err)
-	}
-	writeFile(t, p.auth.Token.File, "")
-	p.again()
-	if err := p.keys(t); err != nil {
-		t.Errorf("with the file emptied, the last token is not used: %v", err)
-	}
-	if !strings.Contains(p.said.text(), "the file is empty") {
-		t.Errorf("nothing tells of the empty file: %s", p.said.text())
-	}
-	writeFile(t, p.auth.Token.File, b.ID)
-	p.vault.RevokeToken(a.ID)
-	p.again()
-	if err := p.keys(t); err != nil {
-		t.Errorf("with another token: %v", err)
-	}
-}
-
-// case 53 and 56
-func TestATokenThatTellsNothingOfItself(t *testing.T) {
-	t.Run("by its policy", func(t *testing.T) {
-		given := mock.VaultToken{ID: "hvs." + mock.Marker + "given"}
-		given.NoDefault = true
-		p := newGate(t, setting{vault: mock.VaultOptions{Tokens: []mock.VaultToken{given}}, auth: Auth{Method: "token", Token: text(given.ID)}})
-		if err := p.keys(t); err != nil {
-			t.Fatal(err)
-		}
-		if _, ok := p.ends(); ok {
-			t.Error("an end is known")
-		}
-	})
-	t.Run("as a root token", func(t *testing.T) {
-		root := mock.VaultToken{ID: "hvs." + mock.Marker + "root", Root: true}
-		p := newGate(t, setting{vault: mock.VaultOptions{Tokens: []mock.VaultToken{root}}, auth: Auth{Method: "token", Token: text(root.ID)}})
-		if err := p.keys(t); err != nil {
-			t.Fatal(err)
-		}
-		if !strings.Contains(p.said.text(), "the token has no end, as a root token") {
-			t.Errorf("nothing warns: %s", p.said.text())
-		}
-		if what, _ := p.present().next(); what != stay {
-			t.Error("it is to be renewed")
-		}
-	})
 }

@@ -104,7 +104,7 @@ func (s *session) login(ctx context.Context) (*token, error) {
 		return nil, fault
 	}
 	s.logins, s.tending, s.stale = hold{}, hold{}, false
-	if s.token == nil || s.token.value.Reveal() != t.value.Reveal() {
+	if !t.is(s.token) {
 		s.worked, s.alive = false, time.Time{}
 		s.made++
 	}
@@ -180,7 +180,7 @@ func (s *session) afterRefusal(ctx context.Context, t *token, r request, refusal
 		return nil, err
 	}
 	defer s.release()
-	if now := s.present(); now != nil && now != t {
+	if now := s.present(); now != nil && !now.is(t) {
 		return now, nil // somebody logged in meanwhile
 	}
 	dead, err := s.dead(ctx, t)
@@ -197,7 +197,7 @@ func (s *session) afterRefusal(ctx context.Context, t *token, r request, refusal
 	if err != nil {
 		return nil, err
 	}
-	if fresh.value.Reveal() == t.value.Reveal() {
+	if fresh.is(t) {
 		return nil, s.useless(fresh, r, refusal)
 	}
 	return fresh, nil
@@ -229,7 +229,7 @@ func (s *session) dead(ctx context.Context, t *token) (bool, error) {
 func (s *session) justMade(t *token) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return t == s.token && !s.worked && time.Since(s.asked) < loginFloor
+	return t.is(s.token) && !s.worked && time.Since(s.asked) < loginFloor
 }
 
 // useless opens the breaker: the latest login gave a token that is refused as well.
@@ -240,7 +240,7 @@ func (s *session) useless(t *token, r request, refusal error) error {
 	if fault.Status == http.StatusForbidden {
 		fault.Err = fmt.Errorf("%w; the token is fresh from a login, so its policy, a binding to other addresses (token_bound_cidrs) or the namespace is the reason", fault.Err)
 	}
-	if t == s.token {
+	if t.is(s.token) {
 		now := time.Now()
 		s.refusal.path = r.path
 		if s.refusal.fail(s.asked, now, breakCurve, fault) {

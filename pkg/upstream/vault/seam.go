@@ -18,7 +18,6 @@ type request struct {
 	namespace string // instead of the session's own, if set
 	query     url.Values
 	body      map[string]any
-	wrapTTL   time.Duration // ask for a wrapped answer, if set
 	header    map[string]credential.Secret
 }
 
@@ -26,9 +25,12 @@ type request struct {
 type answer struct {
 	secret *secret          // never nil; empty where the answer had no body
 	sent   time.Time        // before the request left, with its monotonic reading
-	age    time.Duration    // by the Age header, or by the creation time of the wrap it came out of
+	age    time.Duration    // by the Age header of a cache
 	raw    *upstream.Answer // for Errorf
 }
+
+// Format prints nothing of an answer.
+func (*answer) Format(f fmt.State, _ rune) { _, _ = fmt.Fprint(f, "[redacted]") }
 
 // An asker asks Vault with a token that is valid; *session is one.
 type asker interface {
@@ -48,32 +50,22 @@ type secret struct {
 	Renewable     bool           `json:"renewable"`
 	Data          map[string]any `json:"data"`
 	Warnings      []string       `json:"warnings"`
-	WrapInfo      *wrapInfo      `json:"wrap_info"`
+	WrapInfo      *struct{}      `json:"wrap_info"` // there if the answer was put behind a token of its own
 	Auth          *authInfo      `json:"auth"`
-	MountType     string         `json:"mount_type"`
 }
 
 // Format prints nothing of what is in an envelope.
 func (*secret) Format(f fmt.State, _ rune) { _, _ = fmt.Fprint(f, "[redacted]") }
 
-// A wrapInfo is there if the answer was put behind a token of its own.
-type wrapInfo struct {
-	Token        string      `json:"token"`
-	Accessor     string      `json:"accessor"`
-	TTL          json.Number `json:"ttl"`
-	CreationTime time.Time   `json:"creation_time"`
-	CreationPath string      `json:"creation_path"`
-}
-
 // An authInfo is what a login and a renewal answer.
 type authInfo struct {
 	ClientToken    string          `json:"client_token"`
-	Accessor       string          `json:"accessor"`
-	Policies       []string        `json:"policies"`
 	LeaseDuration  json.Number     `json:"lease_duration"` // in seconds
 	Renewable      bool            `json:"renewable"`
-	EntityID       string          `json:"entity_id"`
 	TokenType      string          `json:"token_type"`
 	NumUses        json.Number     `json:"num_uses"`
 	MFARequirement json.RawMessage `json:"mfa_requirement"`
 }
+
+// Format prints nothing of a token.
+func (*authInfo) Format(f fmt.State, _ rune) { _, _ = fmt.Fprint(f, "[redacted]") }

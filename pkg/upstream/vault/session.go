@@ -43,7 +43,7 @@ type session struct {
 	asked   time.Time        // the latest login
 	stale   bool             // the file of the token changed
 	worked  bool             // Vault took the token for something
-	alive   time.Time        // when the token was last known to be valid
+	alive   time.Time        // when the token last looked itself up
 	logins  hold             // after logins that failed
 	refusal breaker          // after fresh tokens that were refused
 	tending hold             // after renewals that failed
@@ -130,7 +130,7 @@ func (s *session) try(ctx context.Context, t *token, r request) (*answer, error)
 func (s *session) unknown(t *token) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return t == s.token && !t.given && !s.worked && s.refusal.failures == 0 && time.Since(t.from) < young
+	return t.is(s.token) && !t.given && !s.worked && s.refusal.failures == 0 && time.Since(t.from) < young
 }
 
 // through sends a request if Vault need not be left alone, and remembers how it went.
@@ -154,7 +154,7 @@ func (s *session) through(ctx context.Context, t *token, r request) (*answer, er
 
 // took remembers that Vault took a token. The lock is held.
 func (s *session) took(t *token) {
-	if t == s.token {
+	if t.is(s.token) {
 		s.worked = true
 	}
 }

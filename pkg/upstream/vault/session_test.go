@@ -176,56 +176,6 @@ func TestSessionWaitsForTheTokenToSpread(t *testing.T) {
 	})
 }
 
-// case 35: a cluster whose standbys answer reads says how far they must have got.
-func TestSessionAsksForNoStateBeforeItsLogin(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newFakeVault()
-		f.index, f.behind = "v1:abc", 700*time.Millisecond
-		s := sessionOn(t, f)
-		for range 2 {
-			if _, err := s.ask(t.Context(), billing); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if got := f.indexes; len(got) != 3 || got[0] != "v1:abc" || got[1] != "v1:abc" || got[2] != "" {
-			t.Errorf("the requests had the indexes %q", got)
-		}
-	})
-}
-
-func TestSessionTokenLife(t *testing.T) {
-	for _, c := range []struct {
-		name           string
-		set            func(f *fakeVault)
-		hours          int
-		logins, renews [2]int // at least and at most
-	}{
-		{"renewed for ever", func(*fakeVault) {}, 24, [2]int{1, 1}, [2]int{30, 42}},
-		{"a greatest age, case 46 and 47", func(f *fakeVault) { f.maxAge = 4 * time.Hour }, 24, [2]int{5, 8}, [2]int{24, 48}},
-		{"batch, case 48", func(f *fakeVault) { f.batch = true }, 24, [2]int{28, 32}, [2]int{0, 0}},
-		{"renewal forbidden, case 51", func(f *fakeVault) { f.renewing = 403 }, 24, [2]int{24, 28}, [2]int{24, 28}},
-		{"no end", func(f *fakeVault) { f.ttl, f.endless = 1000*time.Hour, true }, 24, [2]int{1, 1}, [2]int{0, 0}},
-		{"renewals fail", func(f *fakeVault) { f.renewing = 500 }, 2, [2]int{2, 3}, [2]int{20, 80}},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				f := newFakeVault()
-				c.set(f)
-				s := sessionOn(t, f)
-				if failed, err := asking(t, s, billing, time.Duration(c.hours)*time.Hour); failed > 0 {
-					t.Errorf("%d requests failed, the last by %v", failed, err)
-				}
-				if got := f.count("login"); got < c.logins[0] || got > c.logins[1] {
-					t.Errorf("got %d logins in %d hours, want %v", got, c.hours, c.logins)
-				}
-				if got := f.count("renew-self"); got < c.renews[0] || got > c.renews[1] {
-					t.Errorf("got %d renewals in %d hours, want %v", got, c.hours, c.renews)
-				}
-			})
-		})
-	}
-}
-
 // case 49: a token for a number of uses.
 func TestSessionNeverLogsInTwiceWithinTheFloor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -305,32 +255,14 @@ func TestSessionTriesALoginNowAndThenWhereOnePathIsForbidden(t *testing.T) {
 	})
 }
 
-// case 57
-func TestSessionGivesItsTokenBack(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newFakeVault()
-		s := sessionOn(t, f)
-		asking(t, s, billing, time.Second)
-		s.close(t.Context())
-		if f.count("revoke-self") != 1 || len(f.tokens) != 0 {
-			t.Errorf("the token is still there: %v", f.requests)
-		}
-		f.batch = true
-		time.Sleep(time.Minute)
-		asking(t, s, billing, time.Second)
-		s.close(t.Context())
-		if f.count("revoke-self") != 1 {
-			t.Error("a batch token, which nobody can revoke, was to be revoked")
-		}
-	})
-}
-
 func TestSessionRetriesAtOnceWhenAFileOfTheLoginChanged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeVault()
 		f.noLogin = "invalid secret id"
 		s := sessionOn(t, f)
 		asking(t, s, billing, time.Hour)
+		_, _ = s.ask(t.Context(), billing) // after which there is a pause of minutes
+		time.Sleep(loginFloor)
 		before := f.count("login")
 		f.set(func() { f.noLogin = "" })
 		writeFile(t, s.auth.SecretID.File, "another secret")
@@ -343,24 +275,32 @@ func TestSessionRetriesAtOnceWhenAFileOfTheLoginChanged(t *testing.T) {
 	})
 }
 
-func TestSessionDetail(t *testing.T) {
+func TestSessionLooksAtItsTokenNowAndThenWhereOnePathIsForbidden(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeVault()
-		f.noLogin = "CONFIDENTIAL"
+		f.forbidden[billing.path] = true
+		asking(t, sessionOn(t, f), billing, time.Minute)
+		if got := f.count("lookup-self"); got < 5 || got > 7 {
+			t.Errorf("got %d looks in a minute, want one each 10 seconds", got)
+		}
+	})
+}
+
+// A renewal makes another token of ours, which is the same for Vault.
+func TestSessionTakesARenewalForNoLogin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeVault()
+		f.forbidden["aws/sts/other"] = true
 		s := sessionOn(t, f)
-		if got := s.detail(); got != "not logged in" {
-			t.Errorf("got %q", got)
+		asking(t, s, billing, time.Second)
+		before := s.present()
+		s.renew(t.Context(), before)
+		if s.present() == before {
+			t.Fatal("nothing was renewed")
 		}
-		_, _ = s.ask(t.Context(), billing)
-		next := time.Now().Add(loginFloor)
-		if got, want := s.detail(), "not logged in; no login before "+clock(next, time.Now())+": CONFIDENTIAL"; got != want {
-			t.Errorf("got %q, want %q", got, want)
-		}
-		f.set(func() { f.noLogin = "" })
-		time.Sleep(loginFloor)
-		_, _ = s.ask(t.Context(), billing)
-		if got, want := s.detail(), "logged in until "+clock(time.Now().Add(time.Hour), time.Now()); got != want {
-			t.Errorf("got %q, want %q", got, want)
+		refusal := f.fault(403, upstream.ClassRefused, "permission denied")
+		if other, err := s.afterRefusal(t.Context(), before, request{path: "aws/sts/other"}, refusal); other != nil || err != refusal {
+			t.Errorf("got %v, %v, want the refusal", other, err)
 		}
 	})
 }

@@ -19,11 +19,11 @@ func (s *session) survey(ctx context.Context) {
 	}
 	all := url.Values{"standbyok": {"true"}, "perfstandbyok": {"true"}}
 	got, err := s.sender.send(ctx, credential.Secret{}, request{path: "sys/health", query: all})
-	if err != nil {
-		return // somebody else reports on it, and it is tried again
+	if err != nil && troubled(faultOf(err)) {
+		return // others report on it, and it is asked again
 	}
 	s.surveyed.Store(true)
-	if !hasNamespaces(got.raw.Body) {
+	if err == nil && !hasNamespaces(got.raw.Body) {
 		s.log.Error().Str("namespace", namespace).Msg("this server has no namespaces and ignores the setting: what it gives is from its root namespace, and may be something else by the same name; remove namespace, or ask the right server")
 	}
 }

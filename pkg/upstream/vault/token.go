@@ -25,6 +25,11 @@ type token struct {
 	spread float64 // from -1 to 1, drawn once per login
 }
 
+// is reports whether two are the same token for Vault, of which one may be renewed.
+func (t *token) is(other *token) bool {
+	return other != nil && t.value.Reveal() == other.value.Reveal()
+}
+
 // A step is what a token needs next.
 type step int
 
