@@ -101,6 +101,9 @@ func check(ctx context.Context, c *config.Config, offline bool, out io.Writer) e
 	if err != nil {
 		return usageError{err}
 	}
+	for _, warning := range unmet(c, sources.byName) {
+		fmt.Fprintln(out, "warning:", warning)
+	}
 	loops := map[string]*refresh.Loop{}
 	for name, s := range sources.byName {
 		loops[name] = refresh.New(refresh.Options{Upstream: name, Source: s, Store: &store.Store{}, Claims: &refresh.Claims{}, Log: zerolog.Nop()})

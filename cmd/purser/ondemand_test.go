@@ -166,3 +166,20 @@ func TestTwoUpstreamsForOneRoleOnDemandAreAnErrorAtStart(t *testing.T) {
 		}
 	}
 }
+
+func TestAGrantOfARoleThatNoUpstreamAllowsIsWarnedAbout(t *testing.T) {
+	c := loadText(t, `upstreams:
+  a: {kind: sts, base: {chain: default}, region: eu-central-1, on_demand: {x: {role_arn: "arn:aws:iam::123456789012:role/app-*"}}}
+grants:
+  good: {user: root, credentials: ["arn:aws:iam::123456789012:role/app-web", "arn:aws:iam::123456789012:role/*", "arn:aws:iam::123456789012:role/[x]", "*"]}
+  bad: {user: root, credentials: ["arn:aws:iam::123456789012:role/db-*"]}
+`)
+	sources, err := openSources(c.Upstreams, &store.Store{}, zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `grant "bad": arn:aws:iam::123456789012:role/db-* gives nothing: no upstream has it in on_demand`
+	if got := unmet(c, sources.byName); len(got) != 1 || got[0] != want {
+		t.Errorf("got %q, want %s", got, want)
+	}
+}

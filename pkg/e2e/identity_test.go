@@ -120,6 +120,13 @@ grants:
 	if asked := recorded.requests(); len(asked) != 1 {
 		t.Errorf("STS was asked %d times for one role", len(asked))
 	}
+	boto3, err := harness.Command{Path: "/usr/bin/python3", UID: daemonUID, GID: daemonUID,
+		Args: []string{"-c", "import boto3; print(boto3.Session().get_credentials().access_key)"},
+		Env:  []string{"AWS_CONTAINER_CREDENTIALS_FULL_URI=http://" + agent.Address + "/v2/credentials/" + web, "AWS_CONTAINER_AUTHORIZATION_TOKEN=" + agent.AuthorizationToken()}}.Run()
+	must(t, err)
+	if _, known := recorded.keys(strings.TrimSpace(boto3.Stdout)); !known {
+		t.Errorf("boto3 got %q, %s", boto3.Stdout, boto3.Stderr)
+	}
 	process, err := harness.Command{Path: agent.Command("x").Path, UID: daemonUID, GID: daemonUID, Args: []string{"credential-process", "--url", "http://" + agent.Address,
 		"--token-file", agent.Authorization(), "arn:aws:iam::123456789012:role/team/app-web"}}.Run()
 	must(t, err)

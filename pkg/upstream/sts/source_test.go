@@ -52,6 +52,7 @@ type place struct {
 	sts    *mock.STS
 	keys   *mock.Keys
 	base   *stock
+	token  string // a file, see newChained
 	source *Source
 }
 

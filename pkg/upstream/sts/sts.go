@@ -8,6 +8,9 @@
 // assumption ahead of time, but to one at once where the last one failed. An assumed
 // role ends when STS says so, and the schedule sees to the next one before.
 //
+// Beside the configured roles there may be patterns for roles on demand, which are
+// assumed when a caller asks for one by its ARN. Who may do that is for pkg/policy to say.
+//
 // Requests are signed with the SDK's signer and sent with pkg/upstream's client, for
 // its proxy, limits and classes of errors; the SDK's own client would bring retries
 // and settings from the environment. What STS shares with the other services and calls
