@@ -24,8 +24,9 @@ func (a ARN) IsInstanceProfile() bool {
 	return found && name != "" && a.Service == "iam"
 }
 
-// maxARN bounds the ARN of a role, from the STS API reference.
-const maxARN = 2048
+// maxARN bounds the ARN of a role, in bytes. IAM allows a path of 512 characters and a
+// name of 64.
+const maxARN = 640
 
 // IsRoleARN reports whether text has the form of a role's ARN. It names a credential on
 // demand. No other name has a slash (see CheckName), so the two are never mixed up.

@@ -120,9 +120,15 @@ grants:
 	if asked := recorded.requests(); len(asked) != 1 {
 		t.Errorf("STS was asked %d times for one role", len(asked))
 	}
+	fetchByClients(t, agent, web, recorded)
+}
+
+// fetchByClients has a real SDK and Purser's own command fetch a role on demand.
+func fetchByClients(t *testing.T, agent *harness.Agent, escaped string, recorded *recorder) {
+	t.Helper()
 	boto3, err := harness.Command{Path: "/usr/bin/python3", UID: daemonUID, GID: daemonUID,
 		Args: []string{"-c", "import boto3; print(boto3.Session().get_credentials().access_key)"},
-		Env:  []string{"AWS_CONTAINER_CREDENTIALS_FULL_URI=http://" + agent.Address + "/v2/credentials/" + web, "AWS_CONTAINER_AUTHORIZATION_TOKEN=" + agent.AuthorizationToken()}}.Run()
+		Env:  []string{"AWS_CONTAINER_CREDENTIALS_FULL_URI=http://" + agent.Address + "/v2/credentials/" + escaped, "AWS_CONTAINER_AUTHORIZATION_TOKEN=" + agent.AuthorizationToken()}}.Run()
 	must(t, err)
 	if _, known := recorded.keys(strings.TrimSpace(boto3.Stdout)); !known {
 		t.Errorf("boto3 got %q, %s", boto3.Stdout, boto3.Stderr)

@@ -73,6 +73,7 @@ type Loop struct {
 	misses    int       // attempts in a row, of whatever key, that failed and might heal
 	paused    time.Time // nothing is asked before
 	demanded  int
+	refused   time.Time                    // when it was last said that a key on demand is one too many
 	short     bool                         // said that lifetimes are too short
 	began     bool                         // the first jobs are planned
 	known     bool                         // the upstream has said what it grants
