@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -270,6 +271,7 @@ func TestWhatIsWrongWithTheChainIsSaidInOneSentence(t *testing.T) {
 		{"empty, a profile's name", BaseOptions{Profile: "x"}, "[profile x]\nregion = eu-central-1\n", ""},
 		{"no such profile", BaseOptions{Profile: "x"}, "[default]\nregion = eu-central-1\n", ""},
 		{"a setting that is none", BaseOptions{}, "[default]\nregion = x\nretry_mode = " + mock.Marker + "\n", ""},
+		{"authorities of its own", BaseOptions{}, "[default]\nca_bundle = /dev/null\n", ""},
 		{"half of the keys", BaseOptions{}, "", "[default]\naws_access_key_id = " + mock.Marker + "\n"},
 		{"a role without its source", BaseOptions{}, "[default]\nrole_arn = arn:aws:iam::123456789012:role/x\nsource_profile = gone\n", ""},
 		{"metadata", BaseOptions{}, "[default]\nrole_arn = arn:aws:iam::123456789012:role/x\ncredential_source = Ec2InstanceMetadata\n", ""},
@@ -296,6 +298,18 @@ func TestWhatIsWrongWithTheChainIsSaidInOneSentence(t *testing.T) {
 		})
 	}
 	golden(t, "chain-sentences.txt", said.String())
+}
+
+func TestTheChainWaitsForNoNamedPipe(t *testing.T) {
+	h := newHome(t)
+	p := newChained(t, func(b *BaseOptions) { b.CredentialsFile = h.path("keys") })
+	if err := syscall.Mkfifo(h.path("keys"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want := "the base, the SDK's default chain, cannot use " + h.path("keys") + ": it is not a regular file"
+	if _, err := p.fetch(t, "demo"); err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
 }
 
 func TestTheChainAsksThroughTheProxyOfTheUpstream(t *testing.T) {
