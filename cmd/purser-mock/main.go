@@ -88,7 +88,8 @@ While it runs it takes orders below /_mock/ of the same address:
 
 With --sts there is an STS beside it: it lets AssumeRole calls assume the roles of
 --sts-role, or any, if they are signed with keys that this process made, and answers
-with more of them. It takes the same orders below /_mock/ of its own address, and tells
+with more of them. AssumeRoleWithWebIdentity calls take a token of --sts-provider, which
+is verified by the keys that its issuer publishes. It takes the same orders below /_mock/ of its own address, and tells
 by GET /_mock/assumptions who assumed what.
 
 The URL for Purser's configuration is the only line on stdout, with that of the STS below
@@ -107,8 +108,8 @@ it; each request is one on stderr. Exit codes: 0 good, 1 failed, 2 wrong usage.`
 				return usageError{err}
 			}
 			if sts.address == "" {
-				if len(sts.roles)+len(sts.faults) > 0 {
-					return usageError{errors.New("--sts-role and --sts-fault need --sts")}
+				if len(sts.roles)+len(sts.providers)+len(sts.faults) > 0 {
+					return usageError{errors.New("--sts-role, --sts-provider and --sts-fault need --sts")}
 				}
 				return listen.serve(cmd.Context(), handler, log, func(server string) {
 					fmt.Fprintln(cmd.OutOrStdout(), handler.URL(server))

@@ -17,6 +17,7 @@ import (
 	"github.com/purser-agent/purser/pkg/store"
 	"github.com/purser-agent/purser/pkg/upstream/ims"
 	"github.com/purser-agent/purser/pkg/upstream/sts"
+	webidentity "github.com/purser-agent/purser/pkg/upstream/web-identity"
 )
 
 // This file is the table of contents: every kind of upstream and every dialect that
@@ -50,6 +51,9 @@ var upstreamKinds = map[string]upstreamKind{
 	"ims": kind(ims.Defaults, ims.New).ofSessions(),
 	"sts": kindWith(sts.Defaults, func(name string, o *sts.Options, with surroundings) (*sts.Source, error) {
 		return sts.New(name, o, with.base, with.log)
+	}).ofSessions(),
+	"web-identity": kindWith(webidentity.Defaults, func(name string, o *webidentity.Options, with surroundings) (*webidentity.Source, error) {
+		return webidentity.New(name, o, with.base, with.log)
 	}).ofSessions(),
 }
 
@@ -176,12 +180,15 @@ func openSources(upstreams map[string]config.Upstream, stock *store.Store, log z
 			}
 			declared[key] = name
 		}
-		if len(keys) == 0 {
+		if keys == nil {
 			listing = append(listing, name)
 		}
 		all.byName[name], all.bases[name] = s, on
 	}
-	var err error
+	err := checkDemand(all.byName)
+	if err != nil {
+		return nil, err
+	}
 	all.givers, err = givers(upstreams, declared, listing)
 	return all, err
 }
