@@ -104,6 +104,9 @@ func check(ctx context.Context, c *config.Config, offline bool, out io.Writer) e
 	if err != nil {
 		return usageError{err}
 	}
+	for _, warning := range unmet(c, sources.byName) {
+		fmt.Fprintln(out, "warning:", warning)
+	}
 	defer discard(maps.Values(sources.byName))
 	loops := map[string]*refresh.Loop{}
 	for name, s := range sources.byName {
@@ -138,6 +141,10 @@ func checkUpstream(ctx context.Context, loop *refresh.Loop, out io.Writer) error
 	fetched := loop.Fetched()
 	if err != nil {
 		return err
+	}
+	if len(fetched) == 0 {
+		fmt.Fprintf(out, "upstream %s: not asked, it has nothing but credentials on demand\n", loop.Upstream)
+		return nil
 	}
 	noun := "credentials"
 	if len(fetched) == 1 {

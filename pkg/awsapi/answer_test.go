@@ -38,6 +38,23 @@ func TestParseAnswerReadsTheKeys(t *testing.T) {
 	}
 }
 
+func TestParseAnswerTakesTheResultOfItsCallOnly(t *testing.T) {
+	const other = "AssumeRoleWithWebIdentity"
+	renamed := strings.NewReplacer("AssumeRoleResponse", other+"Response", "AssumeRoleResult", other+"Result").Replace(assumed)
+	if k, err := parseAnswer([]byte(renamed), other); err != nil || k.accessKeyID != "ASIAEXAMPLE" {
+		t.Errorf("got %+v, %v", k, err)
+	}
+	for name, body := range map[string]string{
+		"another call's":        assumed,
+		"another call's result": strings.ReplaceAll(renamed, other+"Result", "AssumeRoleResult"),
+		"two results":           strings.Replace(renamed, "<ResponseMetadata>", "<"+other+"Result></"+other+"Result><ResponseMetadata>", 1),
+	} {
+		if k, err := parseAnswer([]byte(body), other); err == nil {
+			t.Errorf("%s: got %+v", name, k)
+		}
+	}
+}
+
 func TestParseAnswerRefusesWithoutQuoting(t *testing.T) {
 	with := func(old, fresh string) string {
 		if !strings.Contains(assumed, old) {

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -87,6 +88,11 @@ func (c *chain) resolve(ctx context.Context) (*aws.CredentialsCache, error) {
 	if c.keys != nil && c.state == state {
 		return c.keys, nil
 	}
+	for _, path := range c.files() { // the SDK would wait for a named pipe
+		if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+			return nil, &awsapi.BaseError{Text: chainName + "cannot use " + path + ": it is not a regular file"}
+		}
+	}
 	configFile, credentialsFile := c.shared()
 	options := []func(*config.LoadOptions) error{
 		config.WithSharedConfigFiles([]string{configFile}),
@@ -157,6 +163,9 @@ func (c *chain) check() error {
 	return upstream.CheckReadable(named)
 }
 
+// chainName is what messages about it begin with.
+const chainName = "the base, the SDK's default chain, "
+
 // codeForm is what the code of an AWS error looks like; anything else is not shown.
 var codeForm = regexp.MustCompile(`^[A-Za-z]{1,64}$`)
 
@@ -164,10 +173,12 @@ var codeForm = regexp.MustCompile(`^[A-Za-z]{1,64}$`)
 // hold secrets, such as what a program printed.
 func (c *chain) explain(err error) error {
 	configFile, credentialsFile := c.shared()
-	const what = "the base, the SDK's default chain, "
 	var service interface{ ErrorCode() string }
+	if own, ok := errors.AsType[*awsapi.BaseError](err); ok {
+		return own
+	}
 	if fault, ok := errors.AsType[*upstream.Error](err); ok {
-		return &awsapi.BaseError{Text: what + "asked in vain: " + fault.Error(), Cause: fault}
+		return &awsapi.BaseError{Text: chainName + "asked in vain: " + fault.Error(), Cause: fault}
 	}
 	text := "gives no keys; run `aws sts get-caller-identity` as Purser's user to see why"
 	switch profile, noProfile := errors.AsType[config.SharedConfigProfileNotExistError](err); {
@@ -188,10 +199,12 @@ func (c *chain) explain(err error) error {
 		text = fmt.Sprintf("got no keys from the program of the profile %s (credential_process): run it as Purser's user to see why", c.profile())
 	case errors.As(err, &service) && codeForm.MatchString(service.ErrorCode()):
 		text = fmt.Sprintf("was answered %s where it asked for keys", service.ErrorCode())
+	case strings.Contains(err.Error(), "custom RootCAs"): // the SDK has no type for it
+		text = "cannot be used with authorities of its own (AWS_CA_BUNDLE, or ca_bundle of a profile): name them by tls.ca of this upstream instead"
 	case errors.Is(err, context.DeadlineExceeded):
 		text = "gave no keys in time"
 	}
-	return &awsapi.BaseError{Text: what + text}
+	return &awsapi.BaseError{Text: chainName + text}
 }
 
 func isA[E error](err error) bool {

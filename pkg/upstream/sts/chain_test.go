@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -66,16 +67,26 @@ func (h *home) program(p *place, user string, ends time.Duration) (path string, 
 	}
 }
 
-// newChained is a place whose base is the default chain.
+// newChained is a place whose base is the default chain. Its STS takes the token in the
+// place's file.
 func newChained(t *testing.T, change func(b *BaseOptions)) *place {
 	t.Helper()
-	return newPlace(t, mock.STSOptions{}, func(o *Options, server *httptest.Server) {
+	issuer := mock.NewIssuer()
+	published := httptest.NewServer(issuer)
+	t.Cleanup(published.Close)
+	token := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(token, []byte(issuer.Token(published.URL, "web01", "aws", time.Now().Add(time.Hour))), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := newPlace(t, mock.STSOptions{Providers: []mock.Provider{{Issuer: published.URL, Audience: "aws"}}}, func(o *Options, server *httptest.Server) {
 		o.Base = BaseOptions{Chain: DefaultChain}
 		if change != nil {
 			change(&o.Base)
 		}
 		t.Setenv("AWS_ENDPOINT_URL_STS", server.URL)
 	})
+	p.token = token
+	return p
 }
 
 // by is who assumed the latest role.
@@ -118,6 +129,10 @@ func TestTheDefaultChainIsThatOfTheSDK(t *testing.T) {
 			path, _ := h.program(p, "alice", time.Hour)
 			h.write(".aws/config", "[default]\ncredential_process = "+path+"\n", 0o600)
 		}, "alice"},
+		{"a web identity", BaseOptions{}, func(h *home, p *place) {
+			h.t.Setenv("AWS_WEB_IDENTITY_TOKEN_FILE", p.token)
+			h.t.Setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/identity")
+		}, "identity"},
 		{"a role of a profile", BaseOptions{Profile: "hop"}, func(h *home, p *place) {
 			h.write(".aws/credentials", profile(p, "first", "alice"), 0o600)
 			h.write(".aws/config", "[profile hop]\nsource_profile = first\nrole_arn = arn:aws:iam::123456789012:role/hop\n", 0o600)
@@ -256,6 +271,7 @@ func TestWhatIsWrongWithTheChainIsSaidInOneSentence(t *testing.T) {
 		{"empty, a profile's name", BaseOptions{Profile: "x"}, "[profile x]\nregion = eu-central-1\n", ""},
 		{"no such profile", BaseOptions{Profile: "x"}, "[default]\nregion = eu-central-1\n", ""},
 		{"a setting that is none", BaseOptions{}, "[default]\nregion = x\nretry_mode = " + mock.Marker + "\n", ""},
+		{"authorities of its own", BaseOptions{}, "[default]\nca_bundle = /dev/null\n", ""},
 		{"half of the keys", BaseOptions{}, "", "[default]\naws_access_key_id = " + mock.Marker + "\n"},
 		{"a role without its source", BaseOptions{}, "[default]\nrole_arn = arn:aws:iam::123456789012:role/x\nsource_profile = gone\n", ""},
 		{"metadata", BaseOptions{}, "[default]\nrole_arn = arn:aws:iam::123456789012:role/x\ncredential_source = Ec2InstanceMetadata\n", ""},
@@ -282,6 +298,18 @@ func TestWhatIsWrongWithTheChainIsSaidInOneSentence(t *testing.T) {
 		})
 	}
 	golden(t, "chain-sentences.txt", said.String())
+}
+
+func TestTheChainWaitsForNoNamedPipe(t *testing.T) {
+	h := newHome(t)
+	p := newChained(t, func(b *BaseOptions) { b.CredentialsFile = h.path("keys") })
+	if err := syscall.Mkfifo(h.path("keys"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want := "the base, the SDK's default chain, cannot use " + h.path("keys") + ": it is not a regular file"
+	if _, err := p.fetch(t, "demo"); err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
 }
 
 func TestTheChainAsksThroughTheProxyOfTheUpstream(t *testing.T) {
