@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -100,7 +101,7 @@ func check(ctx context.Context, c *config.Config, offline bool, out io.Writer) e
 	for _, warning := range policy.NewGate(&store.Store{}, nil, caller.Accounts{}).Prepare(ctx, grants(c)).Warnings {
 		fmt.Fprintln(out, "warning:", warning)
 	}
-	sources, err := openSources(c.Upstreams, &store.Store{}, surroundings{programs: programs, log: zerolog.Nop()})
+	sources, err := openSources(c.Upstreams, &store.Store{}, surroundings{programs: programs, log: zerolog.New(zerolog.SyncWriter(told{out}))})
 	if err != nil {
 		return usageError{err}
 	}
@@ -130,6 +131,18 @@ func check(ctx context.Context, c *config.Config, offline bool, out io.Writer) e
 		return fmt.Errorf("%d of %d upstreams failed", failed, len(sources.byName))
 	}
 	return nil
+}
+
+// told is a log of which check shows what programs say on their standard error.
+type told struct{ out io.Writer }
+
+// Write implements io.Writer, for whole lines.
+func (t told) Write(line []byte) (int, error) {
+	var said struct{ Upstream, Line string }
+	if err := json.Unmarshal(line, &said); err == nil && said.Line != "" {
+		fmt.Fprintf(t.out, "upstream %s: its program says: %s\n", said.Upstream, said.Line)
+	}
+	return len(line), nil
 }
 
 // checkUpstream asks an upstream for everything, once.

@@ -94,7 +94,7 @@ func (h *Helper) keep(ctx context.Context, ready func()) {
 		began := time.Now()
 		err := h.have(ctx, ready)
 		if ctx.Err() != nil {
-			h.lose(errors.New("Purser is stopping"))
+			h.lose(errors.New("the daemon is stopping"))
 			return
 		}
 		if time.Since(began) >= longestPause {

@@ -126,8 +126,8 @@ func TestHowAProgramEndsIsOneSentence(t *testing.T) {
 		class   upstream.Class
 		text    string
 	}{
-		{"exit code", sh("echo CONFIDENTIAL; exit 3"), upstream.ClassExit, "program /bin/sh: it ended with exit code 3; what it said is in the log"},
-		{"signal", sh("kill -SEGV $$"), upstream.ClassExit, "program /bin/sh: it was ended by signal 11 (SIGSEGV); what it said is in the log"},
+		{"exit code", sh("echo CONFIDENTIAL; exit 3"), upstream.ClassExit, "program /bin/sh: it ended with exit code 3; see what it said on its standard error"},
+		{"signal", sh("kill -SEGV $$"), upstream.ClassExit, "program /bin/sh: it was ended by signal 11 (SIGSEGV); see what it said on its standard error"},
 		{"time", quick(sh("sleep 60")), upstream.ClassTimeout, "program /bin/sh: it did not end within 200ms and was killed; what it waits for, or timeout, needs a change"},
 		{"too much", sh("exec tr '\\0' x < /dev/zero"), upstream.ClassTooLarge, "program /bin/sh: it printed more than 1000 bytes and was killed"},
 		{"not there", only(folder + "/none"), upstream.ClassProgram, "program DIR/none: there is no such program"},

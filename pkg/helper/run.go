@@ -181,9 +181,9 @@ func verdict(p upstream.Program, a answer) (upstream.Class, error) {
 	case a.Late:
 		return upstream.ClassTimeout, fmt.Errorf("it did not end within %v and was killed; what it waits for, or timeout, needs a change", p.Timeout)
 	case a.Status.Signaled():
-		return upstream.ClassExit, fmt.Errorf("it was ended by signal %d (%s); what it said is in the log", a.Status.Signal(), unix.SignalName(a.Status.Signal()))
+		return upstream.ClassExit, fmt.Errorf("it was ended by signal %d (%s); see what it said on its standard error", a.Status.Signal(), unix.SignalName(a.Status.Signal()))
 	case a.Status.ExitStatus() != 0:
-		return upstream.ClassExit, fmt.Errorf("it ended with exit code %d; what it said is in the log", a.Status.ExitStatus())
+		return upstream.ClassExit, fmt.Errorf("it ended with exit code %d; see what it said on its standard error", a.Status.ExitStatus())
 	}
 	return "", nil
 }

@@ -135,17 +135,17 @@ func TestWhatIsWrongWithWhatAProgramPrintsIsOneSentence(t *testing.T) {
 		{"half", printed[:90], upstream.ClassMalformed, "the answer is not a JSON document with credentials, or not all of one"},
 		{"more", printed + confidential, upstream.ClassMalformed, "something follows the JSON document"},
 		{"twice", with(`"SecretAccessKey"`, `"SecretAccessKey": "x", "SecretAccessKey"`), upstream.ClassMalformed, "SecretAccessKey is there twice"},
-		{"no version", with(`"Version": 1, `, ""), upstream.ClassIncomplete, "Version is missing; it must print keys in the form of credential_process"},
-		{"version 2", with(`1,`, "2,"), upstream.ClassMalformed, "Version is not the number 1, the only form of credential_process that there is"},
-		{"version as a text", with(`1,`, `"1",`), upstream.ClassMalformed, "Version is not the number 1, the only form of credential_process that there is"},
+		{"no version", with(`"Version": 1, `, ""), upstream.ClassIncomplete, "the answer has no Version; it must print keys in the form of credential_process"},
+		{"version 2", with(`1,`, "2,"), upstream.ClassMalformed, "the Version of the answer is not the number 1, the only form of credential_process that there is"},
+		{"version as a text", with(`1,`, `"1",`), upstream.ClassMalformed, "the Version of the answer is not the number 1, the only form of credential_process that there is"},
 		{"no key ID", with("AccessKeyId", "accessKeyId"), upstream.ClassIncomplete, "AccessKeyId is missing"},
 		{"no secret", with(`"SecretAccessKey": "`+confidential+`"`, `"SecretAccessKey": ""`), upstream.ClassIncomplete, "SecretAccessKey is missing"},
 		{"secret as a number", with(`"`+confidential+`"`, "7"), upstream.ClassMalformed, "SecretAccessKey is not a string"},
 		{"line end", with(confidential, confidential+`\n`), upstream.ClassMalformed, "SecretAccessKey has characters that do not belong in it"},
 		{"no token", with("SessionToken", "Token"), upstream.ClassIncomplete, "SessionToken is missing, without which keys of a session (ASIA...) are of no use"},
 		{"account", with("123456789012", confidential), upstream.ClassMalformed, "AccountId is not an account's twelve digits"},
-		{"no zone", with("+02:00", ""), upstream.ClassMalformed, "Expiration is not a time with a zone, such as 2026-01-31T12:00:00Z"},
-		{"empty time", with("2099-01-31T14:00:00.5+02:00", ""), upstream.ClassMalformed, "Expiration is not a time with a zone, such as 2026-01-31T12:00:00Z"},
+		{"no zone", with("+02:00", ""), upstream.ClassMalformed, "the Expiration is not a time with a zone, such as 2026-01-31T12:00:00Z"},
+		{"empty time", with("2099-01-31T14:00:00.5+02:00", ""), upstream.ClassMalformed, "the Expiration is not a time with a zone, such as 2026-01-31T12:00:00Z"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := open(t, Credential{Command: []string{"/bin/login"}}, &printer{stdout: test.stdout}, io.Discard).Fetch(t.Context(), web)

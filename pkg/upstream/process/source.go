@@ -135,9 +135,9 @@ func parse(tried string, output []byte) (*credential.AWS, error) {
 	switch version := string(fields["Version"]); version {
 	case "1":
 	case "":
-		return fault(upstream.ClassIncomplete, errors.New("Version is missing; it must print keys in the form of credential_process"))
+		return fault(upstream.ClassIncomplete, errors.New("the answer has no Version; it must print keys in the form of credential_process"))
 	default:
-		return fault(upstream.ClassMalformed, errors.New("Version is not the number 1, the only form of credential_process that there is"))
+		return fault(upstream.ClassMalformed, errors.New("the Version of the answer is not the number 1, the only form of credential_process that there is"))
 	}
 	keys, text := upstream.Keys{}, ""
 	for _, field := range []struct {
@@ -156,7 +156,7 @@ func parse(tried string, output []byte) (*credential.AWS, error) {
 	}
 	if raw, ok := fields["Expiration"]; ok && string(raw) != "null" {
 		if keys.Expires, err = upstream.ParseTime(text); err != nil {
-			return fault(upstream.ClassMalformed, fmt.Errorf("Expiration %w", err))
+			return fault(upstream.ClassMalformed, fmt.Errorf("the Expiration %w", err))
 		}
 	}
 	return keys.AWS(tried)
