@@ -17,14 +17,32 @@ func valid() *Options {
 	return o
 }
 
+// A mistake is a change to valid options, and the sentences about it.
+type mistake struct {
+	name   string
+	change func(*Options)
+	want   string
+}
+
+func (test mistake) run(t *testing.T) {
+	o := valid()
+	test.change(o)
+	got := ""
+	if err := o.Validate(); err != nil {
+		got = err.Error()
+	}
+	if want := strings.TrimPrefix(test.want, "\n"); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	if _, err := New("vault", o, nil, nil, quiet); (err == nil) != (got == "") {
+		t.Errorf("New says %v", err)
+	}
+}
+
 // TestMistakesInTheOptionsAreSaidAllAtOnce has a sentence for each that can be made,
 // beginning with its key.
 func TestMistakesInTheOptionsAreSaidAllAtOnce(t *testing.T) {
-	for _, test := range []struct {
-		name   string
-		change func(*Options)
-		want   string
-	}{
+	for _, test := range []mistake{
 		{"nothing", func(o *Options) { *o = *Defaults() }, `
 address: missing, such as https://vault.example.com:8200
 auth.method: missing; there is approle, aws, cert, exec, jwt, kubernetes, ldap, token, userpass
@@ -62,6 +80,13 @@ identity_tokens.ci.role: "a/b" cannot be the name of a role`},
 		}, `
 kv.keys.web: aws.roles has this name, too
 identity_tokens.web: kv.keys has this name, too`},
+	} {
+		t.Run(test.name, test.run)
+	}
+}
+
+func TestMistakesInWhatIsAskedAreSaidAllAtOnce(t *testing.T) {
+	for _, test := range []mistake{
 		{"what is asked of the AWS engine", func(o *Options) {
 			o.AWS.Roles = map[string]Role{
 				"a": {RoleARN: "web", TTL: time.Minute, SessionName: "{{ .User }}", Method: "PUT", Reread: time.Minute},
@@ -85,20 +110,7 @@ aws.roles.c.ttl: 15m0.001s is not between 15m0s and 36h0m0s in whole seconds`},
 		{"what every upstream has", func(o *Options) { o.Timeouts.Dial = -1 }, `
 timeouts.dial: -1ns is not between 0s and 1m0s`},
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			o := valid()
-			test.change(o)
-			got := ""
-			if err := o.Validate(); err != nil {
-				got = err.Error()
-			}
-			if want := strings.TrimPrefix(test.want, "\n"); got != want {
-				t.Errorf("got\n%s\nwant\n%s", got, want)
-			}
-			if _, err := New("vault", o, nil, nil, quiet); (err == nil) != (got == "") {
-				t.Errorf("New says %v", err)
-			}
-		})
+		t.Run(test.name, test.run)
 	}
 }
 
