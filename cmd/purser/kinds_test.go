@@ -36,6 +36,14 @@ type scene struct {
 	faults []mock.Fault
 }
 
+// count is asked, 0 for a kind that asks nobody.
+func (s scene) count() int {
+	if s.asked == nil {
+		return 0
+	}
+	return s.asked()
+}
+
 func (s scene) config() string {
 	return "upstreams:\n" + s.upstreams + "grants: {everyone: {credentials: [" + s.given + "]}}\n"
 }
@@ -203,8 +211,12 @@ func TestPromise4NoFailureOfAnyKindChangesWhatIsInStock(t *testing.T) {
 		before := withoutEnd(r.keysOf(s.given))
 		for _, fault := range s.faults {
 			s.fail(fault)
+			asked := s.count()
 			if err := r.client().Refresh(t.Context()); err == nil {
 				t.Errorf("%v: the refresh says that all went well", fault)
+			}
+			if s.asked != nil && s.count() == asked {
+				t.Errorf("%v: nobody was asked", fault)
 			}
 			if withoutEnd(r.keysOf(s.given)) != before {
 				t.Errorf("%v: what is in stock has changed", fault)
