@@ -54,7 +54,8 @@ func openFile(path string) (*os.File, error) {
 	return f, nil
 }
 
-func readFile(path string) ([]byte, error) {
+// ReadFile reads a certificate, key or token file, up to a size that none of them has.
+func ReadFile(path string) ([]byte, error) {
 	f, err := openFile(path)
 	if err != nil {
 		return nil, err
