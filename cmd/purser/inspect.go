@@ -159,6 +159,10 @@ func describeFetched(fetched map[credential.Key]credential.Credential) (lines []
 			return append(lines, fmt.Sprintf("and %d more", len(keys)-mostShown))
 		}
 		issued, expires := fetched[key].Lifetime()
+		if expires.IsZero() {
+			lines = append(lines, fmt.Sprintf("%s: without an end", key))
+			continue
+		}
 		lifetime := expires.Sub(issued)
 		line := fmt.Sprintf("%s: until %s, lifetime %v", key, expires.UTC().Format(time.RFC3339), lifetime.Round(time.Second))
 		if least := refresh.Margin(lifetime, 0, 0); least < refresh.Enough {

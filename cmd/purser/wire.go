@@ -26,10 +26,16 @@ import (
 // An upstreamKind is how the folder under pkg/upstream of the same name is used.
 type upstreamKind struct {
 	options func() any // a pointer to its options, filled with their defaults
-	open    func(name string, options any, on *base, log zerolog.Logger) (source, error)
+	open    func(name string, options any, with surroundings) (source, error)
 	// sessions says that whatever such an upstream gives is the session of a role, so
 	// that AWS limits what can be assumed with it.
 	sessions bool
+}
+
+// surroundings are what an upstream may need of the rest of Purser.
+type surroundings struct {
+	base *base // the credential of another upstream that it works with
+	log  zerolog.Logger
 }
 
 // A source is what every kind of upstream offers.
@@ -42,8 +48,8 @@ type source interface {
 
 var upstreamKinds = map[string]upstreamKind{
 	"ims": kind(ims.Defaults, ims.New).ofSessions(),
-	"sts": kindOnBase(sts.Defaults, func(name string, o *sts.Options, on *base, log zerolog.Logger) (*sts.Source, error) {
-		return sts.New(name, o, on, log)
+	"sts": kindWith(sts.Defaults, func(name string, o *sts.Options, with surroundings) (*sts.Source, error) {
+		return sts.New(name, o, with.base, with.log)
 	}).ofSessions(),
 }
 
@@ -52,20 +58,20 @@ func (k upstreamKind) ofSessions() upstreamKind {
 	return k
 }
 
-// kindOnBase is kind for one whose upstreams work with the credential of another.
-func kindOnBase[O any, S source](defaults func() *O, open func(string, *O, *base, zerolog.Logger) (S, error)) upstreamKind {
+// kindWith is kind for one whose upstreams need more of their surroundings than a log.
+func kindWith[O any, S source](defaults func() *O, open func(string, *O, surroundings) (S, error)) upstreamKind {
 	return upstreamKind{
 		options: func() any { return defaults() },
-		open: func(name string, options any, on *base, log zerolog.Logger) (source, error) {
-			return open(name, options.(*O), on, log)
+		open: func(name string, options any, with surroundings) (source, error) {
+			return open(name, options.(*O), with)
 		},
 	}
 }
 
 // kind makes an entry of functions that know the type of their options.
 func kind[O any, S source](defaults func() *O, open func(string, *O, zerolog.Logger) (S, error)) upstreamKind {
-	return kindOnBase(defaults, func(name string, options *O, _ *base, log zerolog.Logger) (S, error) {
-		return open(name, options, log)
+	return kindWith(defaults, func(name string, options *O, with surroundings) (S, error) {
+		return open(name, options, with.log)
 	})
 }
 
@@ -159,7 +165,7 @@ func openSources(upstreams map[string]config.Upstream, stock *store.Store, log z
 		u := upstreams[name]
 		on := &base{stock: stock, declared: declared}
 		on.name, on.upstream = baseOf(u)
-		s, err := upstreamKinds[u.Kind].open(name, u.Options, on, log)
+		s, err := upstreamKinds[u.Kind].open(name, u.Options, surroundings{on, log})
 		if err != nil {
 			return nil, fmt.Errorf("upstream %q: %w", name, err)
 		}

@@ -68,13 +68,21 @@ func (t Table) credentials(r Report) grid {
 		g.add(
 			plain(c.key().String()),
 			state,
-			plain(t.clock(c.Expires)),
+			plain(t.end(c)),
 			plain(t.relative(c.NextRefresh)),
 			plain(c.Upstream),
 			plain(trouble),
 		)
 	}
 	return g
+}
+
+// end is when a credential expires.
+func (t Table) end(c Credential) string {
+	if c.Expires.IsZero() && !c.RefreshedAt.IsZero() {
+		return "never"
+	}
+	return t.clock(c.Expires)
 }
 
 func (t Table) upstreams(r Report) grid {

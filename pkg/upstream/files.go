@@ -54,7 +54,8 @@ func openFile(path string) (*os.File, error) {
 	return f, nil
 }
 
-// ReadFile reads a certificate, key or token file, up to a size that none of them has.
+// ReadFile reads a regular file of a megabyte at most, and waits for nothing: opening
+// a named pipe would.
 func ReadFile(path string) ([]byte, error) {
 	f, err := openFile(path)
 	if err != nil {

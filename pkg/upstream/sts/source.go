@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -18,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/rs/zerolog"
 
+	"github.com/purser-agent/purser/pkg/awsapi"
 	"github.com/purser-agent/purser/pkg/credential"
 	"github.com/purser-agent/purser/pkg/upstream"
 )
@@ -37,10 +37,9 @@ type Base interface {
 type Source struct {
 	options  Options
 	base     Base
-	client   *upstream.Client
+	sts      *awsapi.STS
 	watch    *upstream.Watch
 	signer   *v4.Signer
-	address  string
 	hostname string
 	// seen is the access key ID of the base that the latest failure had, empty if it
 	// had none.
@@ -62,8 +61,8 @@ func New(name string, o *Options, b Base, log zerolog.Logger) (*Source, error) {
 		return nil, err
 	}
 	return &Source{
-		options: *o, base: b, client: client, watch: upstream.NewWatch(client.Files()),
-		signer: v4.NewSigner(), address: o.address(), hostname: hostname,
+		options: *o, base: b, sts: &awsapi.STS{Client: client, Place: o.Place}, watch: upstream.NewWatch(client.Files()),
+		signer: v4.NewSigner(), hostname: hostname,
 	}, nil
 }
 
@@ -129,64 +128,35 @@ func (s *Source) read() (base, error) {
 	return base{key.String(), keys}, nil
 }
 
+// action is the call that is made.
+const action = "AssumeRole"
+
 // assume asks STS.
 func (s *Source) assume(ctx context.Context, name string, role Role, b base) (*credential.AWS, error) {
-	body := role.form(sessionName(role.SessionName, s.hostname, name))
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.address, strings.NewReader(body))
-	if err != nil {
-		return nil, err
-	}
-	req.Header.Set("Content-Type", "application/x-www-form-urlencoded; charset=utf-8")
-	digest := sha256.Sum256([]byte(body))
-	signed := aws.Credentials{
-		AccessKeyID:     b.keys.AccessKeyID,
-		SecretAccessKey: b.keys.SecretAccessKey.Reveal(),
-		SessionToken:    b.keys.SessionToken.Reveal(),
-	}
-	// By the clock of STS, so that a wrong one of ours does no harm.
-	at := time.Now().Add(s.client.Skew())
-	if err := s.signer.SignHTTP(ctx, signed, req, hex.EncodeToString(digest[:]), "sts", s.options.Region, at); err != nil {
-		return nil, fmt.Errorf("signing with %s: %w", b, err)
-	}
-	answer, err := s.client.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	if answer.Check() != nil {
-		return nil, s.explain(answer, role, b)
-	}
-	return s.credential(answer, role)
+	return s.sts.Assume(ctx, awsapi.Call{
+		Action: action, Session: role.Session, By: b.String(), Meanings: meanings,
+		Form: role.form(awsapi.SessionName(role.SessionName, s.hostname, name)),
+		Sign: func(req *http.Request, body string) error { return s.sign(req, body, b.keys) },
+	})
 }
 
-func (s *Source) credential(a *upstream.Answer, role Role) (*credential.AWS, error) {
-	if strings.TrimSpace(string(a.Body)) == "" {
-		return nil, a.Errorf(upstream.ClassIncomplete, "the answer is empty; is the endpoint one of STS?")
+// sign signs by the clock of STS, so that a wrong one of ours does no harm.
+func (s *Source) sign(req *http.Request, body string, keys *credential.AWS) error {
+	digest := sha256.Sum256([]byte(body))
+	signed := aws.Credentials{
+		AccessKeyID:     keys.AccessKeyID,
+		SecretAccessKey: keys.SecretAccessKey.Reveal(),
+		SessionToken:    keys.SessionToken.Reveal(),
 	}
-	k, err := parseAnswer(a.Body)
-	if err != nil {
-		return nil, a.Errorf(upstream.ClassMalformed, "%w", err)
-	}
-	now := time.Now().UTC().Truncate(time.Second)
-	if !k.expiration.After(now) {
-		return nil, a.Errorf(upstream.ClassExpired, "the session ended at %s, %v ago%s",
-			k.expiration.Format(time.RFC3339), now.Sub(k.expiration), s.clocks())
-	}
-	return &credential.AWS{
-		AccessKeyID:     k.accessKeyID,
-		SecretAccessKey: credential.NewSecret(k.secretAccessKey),
-		SessionToken:    credential.NewSecret(k.sessionToken),
-		AccountID:       role.account(),
-		RoleARN:         role.RoleARN,
-		Issued:          now,
-		Expires:         k.expiration,
-	}, nil
+	at := time.Now().Add(s.Skew())
+	return s.signer.SignHTTP(req.Context(), signed, req, hex.EncodeToString(digest[:]), "sts", s.options.Region, at)
 }
 
 // Skew returns the clock of STS minus ours, 0 if unknown or below two seconds.
-func (s *Source) Skew() time.Duration { return s.client.Skew() }
+func (s *Source) Skew() time.Duration { return s.sts.Client.Skew() }
 
 // Files lists the files that are read again when they change.
-func (s *Source) Files() []string { return s.client.Files() }
+func (s *Source) Files() []string { return s.sts.Client.Files() }
 
 // Changed reports, once, that one of Files changed since it was last asked, or that
 // the base is another than the one with which the latest attempt failed.
@@ -201,4 +171,4 @@ func (s *Source) Changed() bool {
 }
 
 // Check reports what is wrong with Files for the present account, without asking STS.
-func (s *Source) Check() error { return s.client.Check() }
+func (s *Source) Check() error { return s.sts.Client.Check() }

@@ -9,20 +9,19 @@
 //
 // Requests are signed with the SDK's signer and sent with pkg/upstream's client, for
 // its proxy, limits and classes of errors; the SDK's own client would bring retries
-// and settings from the environment. When to ask is left to pkg/refresh, how a base is
-// found among the upstreams to cmd/purser.
+// and settings from the environment. What STS shares with the other services and calls
+// is left to pkg/awsapi, when to ask to pkg/refresh, how a base is found among the
+// upstreams to cmd/purser.
 package sts
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
-	"strings"
 	"time"
 
+	"github.com/purser-agent/purser/pkg/awsapi"
 	"github.com/purser-agent/purser/pkg/credential"
 	"github.com/purser-agent/purser/pkg/upstream"
 )
@@ -30,15 +29,9 @@ import (
 // Options are the keys of an upstream of kind sts.
 type Options struct {
 	upstream.Options `koanf:",squash"`
+	awsapi.Place     `koanf:",squash"`
 
 	Base BaseOptions `koanf:"base"`
-	// Region is whose endpoint is asked, and what requests are signed for.
-	Region string `koanf:"region"`
-	// Endpoint replaces the region's own, such as the URL of a VPC endpoint.
-	Endpoint string `koanf:"endpoint"`
-	// FIPS and DualStack choose among the region's endpoints.
-	FIPS      bool `koanf:"fips"`
-	DualStack bool `koanf:"dual_stack"`
 	// Roles are those to assume, by the name that programs see.
 	Roles map[string]Role `koanf:"roles"`
 }
@@ -52,19 +45,12 @@ type BaseOptions struct {
 
 // A Role is one role to assume, and what is asked of STS along with it.
 type Role struct {
-	RoleARN string `koanf:"role_arn"`
-	// SessionName is a template with {{ .Hostname }} and {{ .Credential }}; what a
-	// session cannot be called is replaced or cut off.
-	SessionName string `koanf:"session_name"`
-	ExternalID  string `koanf:"external_id"`
-	// Policy is a JSON document, PolicyARNs names managed ones: the session may do no
-	// more than they allow.
-	Policy         string            `koanf:"policy"`
-	PolicyARNs     []string          `koanf:"policy_arns"`
+	awsapi.Session `koanf:",squash"`
+
+	ExternalID     string            `koanf:"external_id"`
 	Tags           map[string]string `koanf:"tags"`
 	TransitiveTags []string          `koanf:"transitive_tags"` // keys of Tags that later hops keep
 	SourceIdentity string            `koanf:"source_identity"`
-	Duration       time.Duration     `koanf:"duration"` // an hour if zero
 }
 
 // Defaults returns the options of an upstream that sets none.
@@ -79,7 +65,7 @@ const chained = time.Hour
 func (o *Options) CheckChained() error {
 	var all []error
 	for _, name := range slices.Sorted(maps.Keys(o.Roles)) {
-		if d := o.Roles[name].duration(); d > chained {
+		if d := o.Roles[name].Length(); d > chained {
 			all = append(all, fmt.Errorf("roles.%s.duration: %v is too long: the base is the session of a role itself, and AWS lets such a chain last %v at most", name, d, chained))
 		}
 	}
@@ -105,7 +91,7 @@ func (o *Options) Validate() error {
 			fault("base.credential: %w", err)
 		}
 	}
-	partition, err := o.checkPlace()
+	partition, err := o.Partition()
 	if err != nil {
 		all = append(all, err)
 	}
@@ -126,73 +112,3 @@ func (o *Options) Validate() error {
 	}
 	return errors.Join(append(all, o.Options.Validate())...)
 }
-
-var regionForm = regexp.MustCompile(`^[a-z]{2,8}(-[a-z]{2,16}){1,3}-[0-9]{1,2}$`)
-
-// checkPlace returns the partition that roles must be in, empty where an endpoint of
-// its own leaves that open.
-func (o *Options) checkPlace() (partition string, err error) {
-	if !regionForm.MatchString(o.Region) {
-		if o.Region == "" {
-			return "", errors.New("region: missing, such as eu-central-1")
-		}
-		return "", fmt.Errorf("region: %q is not a region such as eu-central-1", o.Region)
-	}
-	if o.Endpoint != "" {
-		if o.FIPS || o.DualStack {
-			return "", errors.New("endpoint: excludes fips and dual_stack, which choose among the region's own")
-		}
-		address, err := upstream.ParseURL(o.Endpoint)
-		if err != nil {
-			return "", fmt.Errorf("endpoint: %w", err)
-		}
-		if address.Path != "" && address.Path != "/" {
-			return "", fmt.Errorf("endpoint: %q has a path, which STS does not have", o.Endpoint)
-		}
-		return "", nil
-	}
-	partition, known := partitionOf(o.Region)
-	if !known {
-		return "", fmt.Errorf("region: %q is in a partition whose endpoints are not known here; set endpoint", o.Region)
-	}
-	if o.FIPS && partition == "aws-cn" {
-		return "", errors.New("fips: there are no FIPS endpoints in aws-cn")
-	}
-	return partition, nil
-}
-
-// partitionOf tells the partition of a region by its name.
-func partitionOf(region string) (partition string, known bool) {
-	switch {
-	case strings.HasPrefix(region, "cn-"):
-		return "aws-cn", true
-	case strings.HasPrefix(region, "us-gov-"):
-		return "aws-us-gov", true
-	case strings.Contains(region, "-iso"), strings.HasPrefix(region, "eusc-"):
-		return "", false
-	}
-	return "aws", true
-}
-
-// address is the URL that is asked.
-func (o *Options) address() string {
-	if o.Endpoint != "" {
-		return strings.TrimRight(o.Endpoint, "/") + "/"
-	}
-	partition, _ := partitionOf(o.Region)
-	host, domain := "sts.", ".amazonaws.com"
-	switch {
-	case o.DualStack && partition == "aws-cn":
-		domain = ".api.amazonwebservices.com.cn"
-	case o.DualStack:
-		domain = ".api.aws"
-	case partition == "aws-cn":
-		domain = ".amazonaws.com.cn"
-	}
-	if o.FIPS && (partition != "aws-us-gov" || o.DualStack) { // there the usual one is FIPS
-		host = "sts-fips."
-	}
-	return "https://" + host + o.Region + domain + "/"
-}
-
-func (r Role) duration() time.Duration { return cmp.Or(r.Duration, chained) }
