@@ -63,6 +63,7 @@ func rootCommand(log zerolog.Logger) *cobra.Command {
 	var ims imsFlags
 	var sts stsFlags
 	var vault vaultFlags
+	var anywhere anywhereFlags
 	root := &cobra.Command{
 		Use:   "purser-mock",
 		Short: "Stands in for the identity service that Purser asks, and fails on demand",
@@ -101,18 +102,24 @@ too, and are of these kinds more:
   sealed uninitialized no-leader forbidden mfa quota[,retry-after=TIME]
   lease=TIME ttl=TIME ttl-text no-expiry age=TIME      about the end of keys
 
-The URL for Purser's configuration is the only line on stdout, with those of the STS and
-the Vault below it; each request is one on stderr. Exit codes: 0 good, 1 failed, 2 wrong usage.`,
+With --roles-anywhere there is an IAM Roles Anywhere beside it, whose trust anchor is in
+--roles-anywhere-ca: it gives sessions of any role for a certificate of that authority, if
+the request is signed with its key. It takes the same orders, and tells by GET
+/_mock/sessions who asked for what.
+
+The URL for Purser's configuration is the only line on stdout, with those of the others
+below it; each request is one on stderr. Exit codes: 0 good, 1 failed, 2 wrong usage.`,
 		Example: `  purser-mock
   purser-mock --role web --role batch:15m --fault latency=200ms
   purser-mock --roles 50 --script outage.yaml
   purser-mock --sts 127.0.0.1:8081 --sts-role arn:aws:iam::123456789012:role/demoRole
-  purser-mock --vault 127.0.0.1:8200 --vault-role web --vault-role batch:iam_user`,
+  purser-mock --vault 127.0.0.1:8200 --vault-role web --vault-role batch:iam_user
+  purser-mock --roles-anywhere 127.0.0.1:8082 --roles-anywhere-ca ca.pem`,
 		Args:          usage(cobra.NoArgs),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			services, err := services(listen, ims, sts, vault, log)
+			services, err := services(listen, ims, sts, vault, anywhere, log)
 			if err != nil {
 				return usageError{err}
 			}
@@ -126,6 +133,7 @@ the Vault below it; each request is one on stderr. Exit codes: 0 good, 1 failed,
 	ims.register(root.Flags())
 	sts.register(root.Flags())
 	vault.register(root.Flags())
+	anywhere.register(root.Flags())
 	root.AddCommand(&cobra.Command{
 		Use:   "version",
 		Short: "Prints the version",
@@ -136,7 +144,7 @@ the Vault below it; each request is one on stderr. Exit codes: 0 good, 1 failed,
 }
 
 // services are those that the flags ask for.
-func services(listen listenFlags, ims imsFlags, sts stsFlags, vault vaultFlags, log zerolog.Logger) ([]service, error) {
+func services(listen listenFlags, ims imsFlags, sts stsFlags, vault vaultFlags, anywhere anywhereFlags, log zerolog.Logger) ([]service, error) {
 	keys := &mock.Keys{}
 	first, err := ims.handler(keys, log)
 	if err != nil {
@@ -162,6 +170,16 @@ func services(listen listenFlags, ims imsFlags, sts stsFlags, vault vaultFlags, 
 			return nil, err
 		}
 		all = append(all, service{"vault", vault.address, handler, vault.line})
+	}
+	switch {
+	case anywhere.address == "" && anywhere.used():
+		return nil, errors.New("--roles-anywhere-ca, --roles-anywhere-distrusting and --roles-anywhere-fault need --roles-anywhere")
+	case anywhere.address != "":
+		handler, err := anywhere.handler(keys, log)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, service{"roles-anywhere", anywhere.address, handler, func(server string) string { return server }})
 	}
 	return all, nil
 }
