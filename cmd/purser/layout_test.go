@@ -109,7 +109,7 @@ func TestPackagesHaveOneCommentEach(t *testing.T) {
 				continue
 			}
 			comments++
-			want := "Package " + filepath.Base(folder) + " "
+			want := "Package " + file.Name.Name + " "
 			if file.Name.Name == "main" {
 				want = "Command " + filepath.Base(folder) + " "
 			}
