@@ -109,7 +109,7 @@ func TestPackagesHaveOneCommentEach(t *testing.T) {
 				continue
 			}
 			comments++
-			want := "Package " + file.Name.Name + " "
+			want := "Package " + strings.ReplaceAll(filepath.Base(folder), "-", "") + " " // Go's names have no hyphen
 			if file.Name.Name == "main" {
 				want = "Command " + filepath.Base(folder) + " "
 			}

@@ -18,6 +18,7 @@ import (
 	"github.com/purser-agent/purser/pkg/upstream/ims"
 	rolesanywhere "github.com/purser-agent/purser/pkg/upstream/roles-anywhere"
 	"github.com/purser-agent/purser/pkg/upstream/sts"
+	webidentity "github.com/purser-agent/purser/pkg/upstream/web-identity"
 )
 
 // This file is the table of contents: every kind of upstream and every dialect that
@@ -52,6 +53,9 @@ var upstreamKinds = map[string]upstreamKind{
 	"roles-anywhere": kind(rolesanywhere.Defaults, rolesanywhere.New).ofSessions(),
 	"sts": kindWith(sts.Defaults, func(name string, o *sts.Options, with surroundings) (*sts.Source, error) {
 		return sts.New(name, o, with.base, with.log)
+	}).ofSessions(),
+	"web-identity": kindWith(webidentity.Defaults, func(name string, o *webidentity.Options, with surroundings) (*webidentity.Source, error) {
+		return webidentity.New(name, o, with.base, with.log)
 	}).ofSessions(),
 }
 

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -22,33 +21,21 @@ import (
 	"github.com/purser-agent/purser/pkg/upstream"
 )
 
-// A Base is the stored credential that roles are assumed with. Its methods do not
-// wait, and are safe for concurrent use.
-type Base interface {
-	// Get returns it as it is in stock. The key may be known without it. An error is
-	// one of package credential's, or says itself what is wrong with the base.
-	Get() (credential.Key, credential.Credential, error)
-	// Renew asks for a new one: STS says that this one has ended.
-	Renew()
-}
-
 // A Source is one configured upstream. It is safe for concurrent use and fits
 // pkg/refresh.
 type Source struct {
 	options  Options
-	base     Base
+	stock    awsapi.Follower[*credential.AWS]
+	chain    *chain // instead of stock, if that is what is configured
 	sts      *awsapi.STS
 	watch    *upstream.Watch
 	signer   *v4.Signer
 	hostname string
-	// seen is the access key ID of the base that the latest failure had, empty if it
-	// had none.
-	seen atomic.Pointer[string]
 }
 
 // New checks the options and returns a source. It asks nobody and reads no file; the
 // logger gets the upstream's name.
-func New(name string, o *Options, b Base, log zerolog.Logger) (*Source, error) {
+func New(name string, o *Options, b awsapi.Base, log zerolog.Logger) (*Source, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
@@ -60,10 +47,16 @@ func New(name string, o *Options, b Base, log zerolog.Logger) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Source{
-		options: *o, base: b, sts: &awsapi.STS{Client: client, Place: o.Place}, watch: upstream.NewWatch(client.Files()),
-		signer: v4.NewSigner(), hostname: hostname,
-	}, nil
+	s := &Source{options: *o, sts: &awsapi.STS{Client: client, Place: o.Place}, signer: v4.NewSigner(), hostname: hostname}
+	if o.Base.Chain != "" {
+		s.chain = &chain{options: o.Base, region: o.Region, client: client}
+	}
+	s.stock.Base, s.stock.Wanted, s.stock.Unnamed = b, "a pair of AWS keys", "the base"
+	if o.Base.Upstream != "" {
+		s.stock.Unnamed = fmt.Sprintf("the base from upstream %q", o.Base.Upstream)
+	}
+	s.watch = upstream.NewWatch(s.Files())
+	return s, nil
 }
 
 // Declared returns the configured roles, sorted.
@@ -84,16 +77,16 @@ func (s *Source) Fetch(ctx context.Context, key credential.Key) (credential.Cred
 	if key.Variant != "" || !declared {
 		return nil, fmt.Errorf("role %q: %w in the configuration of this upstream", key, credential.ErrNotFound)
 	}
-	b, err := s.read()
+	b, err := s.read(ctx)
 	if err != nil {
-		s.seen.Store(new(string))
+		s.stock.Failed(nil)
 		return nil, err
 	}
 	c, err := s.assume(ctx, key.Name, role, b)
 	if err != nil {
-		s.seen.Store(&b.keys.AccessKeyID)
+		s.stock.Failed(b.keys)
 		if fault, ok := errors.AsType[*upstream.Error](err); ok && fault.Kind == upstream.ClassExpired && fault.Status >= 400 {
-			s.base.Renew()
+			s.renew()
 		}
 		return nil, err
 	}
@@ -102,30 +95,27 @@ func (s *Source) Fetch(ctx context.Context, key credential.Key) (credential.Cred
 
 // A base is the one that an attempt has.
 type base struct {
-	name string
+	what string
 	keys *credential.AWS
 }
 
-func (b base) String() string { return fmt.Sprintf("the base %q", b.name) }
+// read takes the base from the stock, or from the chain.
+func (s *Source) read(ctx context.Context) (base, error) {
+	if s.chain == nil {
+		what, keys, err := s.stock.Read()
+		return base{what, keys}, err
+	}
+	keys, from, err := s.chain.retrieve(ctx)
+	return base{fmt.Sprintf("the base from the SDK's default chain (%s)", from), keys}, err
+}
 
-// read takes the base from the stock.
-func (s *Source) read() (base, error) {
-	key, c, err := s.base.Get()
-	which := fmt.Sprintf("the base %q", key)
-	if key.Name == "" {
-		which = "the base"
-		if s.options.Base.Upstream != "" {
-			which = fmt.Sprintf("the base from upstream %q", s.options.Base.Upstream)
-		}
+// renew asks for a new base: this one has ended.
+func (s *Source) renew() {
+	if s.chain != nil {
+		s.chain.renew()
+		return
 	}
-	if err != nil {
-		return base{}, missing(which, err)
-	}
-	keys, ok := c.(*credential.AWS)
-	if !ok {
-		return base{}, &baseError{text: which + " is no pair of AWS keys"}
-	}
-	return base{key.String(), keys}, nil
+	s.stock.Base.Renew()
 }
 
 // action is the call that is made.
@@ -134,7 +124,7 @@ const action = "AssumeRole"
 // assume asks STS.
 func (s *Source) assume(ctx context.Context, name string, role Role, b base) (*credential.AWS, error) {
 	return s.sts.Assume(ctx, awsapi.Call{
-		Action: action, Session: role.Session, By: b.String(), Meanings: meanings,
+		Action: action, Session: role.Session, By: b.what, Meanings: meanings,
 		Form: role.form(awsapi.SessionName(role.SessionName, s.hostname, name)),
 		Sign: func(req *http.Request, body string) error { return s.sign(req, body, b.keys) },
 	})
@@ -156,19 +146,26 @@ func (s *Source) sign(req *http.Request, body string, keys *credential.AWS) erro
 func (s *Source) Skew() time.Duration { return s.sts.Client.Skew() }
 
 // Files lists the files that are read again when they change.
-func (s *Source) Files() []string { return s.sts.Client.Files() }
-
-// Changed reports, once, that one of Files changed since it was last asked, or that
-// the base is another than the one with which the latest attempt failed.
-func (s *Source) Changed() bool {
-	files := s.watch.Changed()
-	now := ""
-	if b, err := s.read(); err == nil {
-		now = b.keys.AccessKeyID
+func (s *Source) Files() []string {
+	files := s.sts.Client.Files()
+	if s.chain != nil {
+		files = append(files, s.chain.files()...)
 	}
-	before := s.seen.Swap(&now)
-	return files || now != "" && (before == nil || now != *before)
+	return files
 }
 
-// Check reports what is wrong with Files for the present account, without asking STS.
-func (s *Source) Check() error { return s.sts.Client.Check() }
+// Changed reports, once, that one of Files changed since it was last asked, or that
+// the stored base is another than the one with which the latest attempt failed.
+func (s *Source) Changed() bool {
+	files := s.watch.Changed()
+	return s.chain == nil && s.stock.Changed() || files
+}
+
+// Check reports what is wrong with the configured files for the present account,
+// without asking STS.
+func (s *Source) Check() error {
+	if s.chain != nil {
+		return errors.Join(s.sts.Client.Check(), s.chain.check())
+	}
+	return s.sts.Client.Check()
+}

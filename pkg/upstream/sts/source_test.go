@@ -211,7 +211,7 @@ func TestWhatStopsAnAssumptionIsSaidInOneSentence(t *testing.T) {
 			switch e := err.(type) {
 			case *upstream.Error:
 				got = outcome{e.Class(), e.Permanent(), e.Refused(), p.base.renewed}
-			case *baseError:
+			case *awsapi.BaseError:
 				got = outcome{e.Class(), false, false, p.base.renewed}
 			}
 			if got != c.want {

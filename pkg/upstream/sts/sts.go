@@ -1,6 +1,7 @@
 // Package sts is the upstream that assumes AWS roles (AssumeRole of the Security
-// Token Service) with a credential that another upstream gives: its base. Hops of any
-// number follow from that, each an upstream of its own.
+// Token Service) with a credential that another upstream gives, or with what the SDK's
+// default chain finds: its base. Hops of any number follow from that, each an upstream
+// of its own.
 //
 // A base is read when it is needed, so each assumption is signed with the newest one.
 // What STS gives lives on when its base ends: a base that rotates leads to no
@@ -18,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -36,11 +38,49 @@ type Options struct {
 	Roles map[string]Role `koanf:"roles"`
 }
 
-// BaseOptions say which stored credential roles are assumed with: exactly one key is
+// BaseOptions say what roles are assumed with: exactly one of the first three keys is
 // set.
 type BaseOptions struct {
-	Credential string `koanf:"credential"` // its name
+	Credential string `koanf:"credential"` // the name of a stored one
 	Upstream   string `koanf:"upstream"`   // one that grants nothing else
+	Chain      string `koanf:"chain"`      // default: as the SDK finds keys
+	// Profile, ConfigFile and CredentialsFile are for the chain. Without them the SDK's
+	// environment variables and places count.
+	Profile         string `koanf:"profile"`
+	ConfigFile      string `koanf:"config_file"`
+	CredentialsFile string `koanf:"credentials_file"`
+}
+
+// check reports what is wrong with the base, each error beginning with its key.
+func (b BaseOptions) check() (all []error) {
+	fault := func(format string, args ...any) { all = append(all, fmt.Errorf(format, args...)) }
+	given := 0
+	for _, text := range []string{b.Credential, b.Upstream, b.Chain} {
+		if text != "" {
+			given++
+		}
+	}
+	switch {
+	case given == 0:
+		fault("base: missing: {credential: NAME}, {upstream: NAME} of one that grants a single credential, or {chain: default}")
+	case given > 1:
+		fault("base: has several of credential, upstream and chain; one of them says what to use")
+	case b.Chain != "" && b.Chain != DefaultChain:
+		fault("base.chain: %q is not known; there is %s", b.Chain, DefaultChain)
+	case b.Credential != "":
+		if err := credential.CheckName(b.Credential); err != nil {
+			fault("base.credential: %w", err)
+		}
+	}
+	if b.Chain == "" && b.Profile+b.ConfigFile+b.CredentialsFile != "" {
+		fault("base.chain: missing, but profile, config_file or credentials_file is set")
+	}
+	for _, file := range []struct{ key, path string }{{"config_file", b.ConfigFile}, {"credentials_file", b.CredentialsFile}} {
+		if file.path != "" && !filepath.IsAbs(file.path) {
+			fault("base.%s: the path must start with /", file.key)
+		}
+	}
+	return all
 }
 
 // A Role is one role to assume, and what is asked of STS along with it.
@@ -73,7 +113,7 @@ func (o *Options) CheckChained() error {
 }
 
 // BaseOf returns the name of the credential that is the base, or else the upstream
-// that gives it.
+// that gives it; neither for a chain.
 func (o *Options) BaseOf() (name, upstream string) { return o.Base.Credential, o.Base.Upstream }
 
 // Validate reports every error of form, each beginning with its key. It opens no file
@@ -81,16 +121,7 @@ func (o *Options) BaseOf() (name, upstream string) { return o.Base.Credential, o
 func (o *Options) Validate() error {
 	var all []error
 	fault := func(format string, args ...any) { all = append(all, fmt.Errorf(format, args...)) }
-	switch {
-	case o.Base.Credential == "" && o.Base.Upstream == "":
-		fault("base: missing: {credential: NAME}, or {upstream: NAME} of one that grants a single credential")
-	case o.Base.Credential != "" && o.Base.Upstream != "":
-		fault("base: has both credential and upstream; one of them says which credential to use")
-	case o.Base.Credential != "":
-		if err := credential.CheckName(o.Base.Credential); err != nil {
-			fault("base.credential: %w", err)
-		}
-	}
+	all = append(all, o.Base.check()...)
 	partition, err := o.Partition()
 	if err != nil {
 		all = append(all, err)

@@ -51,6 +51,7 @@ func TestValidateAcceptsWhatSTSTakes(t *testing.T) {
 	for name, change := range map[string]func(*Options){
 		"the least":         func(*Options) {},
 		"a base's upstream": func(o *Options) { o.Base = BaseOptions{Upstream: "datacenter"} },
+		"the chain":         func(o *Options) { o.Base = BaseOptions{Chain: "default", Profile: "x", CredentialsFile: "/x"} },
 		"China": func(o *Options) {
 			o.Region, o.Roles["demo"] = "cn-north-1", role("arn:aws-cn:iam::123456789012:role/x")
 		},
@@ -102,9 +103,12 @@ func TestValidateNamesEachKeyThatSTSWouldNotTake(t *testing.T) {
 		change func(*Options)
 		want   string
 	}{
-		"no base":              {func(o *Options) { o.Base = BaseOptions{} }, "base: missing: {credential: NAME}, or {upstream: NAME} of one that grants a single credential"},
-		"two bases":            {func(o *Options) { o.Base.Upstream = "x" }, "base: has both credential and upstream"},
+		"no base":              {func(o *Options) { o.Base = BaseOptions{} }, "base: missing: {credential: NAME}, {upstream: NAME} of one that grants a single credential, or {chain: default}"},
+		"two bases":            {func(o *Options) { o.Base.Upstream = "x" }, "base: has several of credential, upstream and chain"},
 		"a base with a slash":  {func(o *Options) { o.Base.Credential = "a/b" }, `base.credential: the name "a/b" contains a slash`},
+		"another chain":        {func(o *Options) { o.Base = BaseOptions{Chain: "x"} }, `base.chain: "x" is not known; there is default`},
+		"a profile alone":      {func(o *Options) { o.Base.Profile = "x" }, "base.chain: missing, but profile, config_file or credentials_file is set"},
+		"a file's name":        {func(o *Options) { o.Base = BaseOptions{Chain: "default", ConfigFile: "x"} }, "base.config_file: the path must start with /"},
 		"its own base":         {func(o *Options) { o.Base.Credential = "demo" }, `base.credential: "demo" is one of this upstream's own roles`},
 		"no region":            {func(o *Options) { o.Region = "" }, "region: missing, such as eu-central-1"},
 		"a zone":               {func(o *Options) { o.Region = "eu-central-1a" }, `region: "eu-central-1a" is not a region such as eu-central-1`},
