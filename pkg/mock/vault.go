@@ -96,7 +96,7 @@ type Vault struct {
 	wraps     map[string]*vaultWrap
 	static    map[string]key
 	kv        map[string]map[string][]vaultVersion
-	record    VaultRecord
+	record    VaultRecord // without Tokens and Leases, which are counted when it is asked for
 }
 
 // A vaultMount is an engine or a login method at a path.
@@ -140,9 +140,6 @@ func NewVault(o VaultOptions) *Vault {
 	}
 	return v
 }
-
-// URL returns the address for a client, given the server's.
-func (v *Vault) URL(server string) string { return server }
 
 // mount makes the table of mounts from the options, and fills in what they leave out.
 func (v *Vault) mount() {

@@ -36,6 +36,7 @@ func (v *Vault) answer(w http.ResponseWriter, r *http.Request, hits faults) repl
 		rep.header.Set("Age", strconv.Itoa(int(age.Time.Seconds())))
 	}
 	v.note(c, path, rep.status)
+	rep.listed = true
 	return rep
 }
 
@@ -62,8 +63,11 @@ func (v *Vault) process(c *vaultCall, path string) (*envelope, *vaultError) {
 	}
 	c.mount, _, c.below = v.find(c.namespace + c.path)
 	if text := c.r.Header.Get("X-Vault-Wrap-TTL"); text != "" {
-		if c.wrap = vaultTime(text); c.wrap <= 0 {
-			return nil, refuse(http.StatusBadRequest, "error parsing wrap TTL")
+		if c.wrap = vaultTime(text); c.wrap == 0 {
+			return nil, refuse(http.StatusBadRequest, "error parsing X-Vault-Wrap-TTL header: time: invalid duration %q", text)
+		}
+		if c.wrap < 0 {
+			return nil, refuse(http.StatusBadRequest, "error parsing X-Vault-Wrap-TTL header: requested wrap ttl cannot be negative")
 		}
 	}
 	if !v.open(c) {
@@ -98,8 +102,11 @@ func (v *Vault) available(c *vaultCall) *vaultError {
 	case v.standby:
 		return &vaultError{status: http.StatusTemporaryRedirect, header: http.Header{"Location": {v.leader + c.r.URL.RequestURI()}}}
 	}
+	if c.hits.has(LeaseQuota) {
+		return refuse(http.StatusTooManyRequests, "1 error occurred:\n\t* request path %q: lease count quota exceeded\n\n", strings.TrimPrefix(c.r.URL.Path, "/v1/"))
+	}
 	if quota, ok := c.hits.find(Quota); ok {
-		refusal := refuse(http.StatusTooManyRequests, "request path %q: rate limit quota exceeded", c.r.URL.Path)
+		refusal := refuse(http.StatusTooManyRequests, "request path %q: rate limit quota exceeded", strings.TrimPrefix(c.r.URL.Path, "/v1/"))
 		if wait := quota.RetryAfter; wait > 0 {
 			text := strconv.Itoa(int(wait.Seconds()))
 			refusal.header = http.Header{"Retry-After": {text}, "X-Ratelimit-Limit": {"1"}, "X-Ratelimit-Remaining": {"0"}, "X-Ratelimit-Reset": {text}}
@@ -121,7 +128,7 @@ func (v *Vault) open(c *vaultCall) bool {
 	case kind == "identity":
 		return strings.HasPrefix(below, "oidc/.well-known/")
 	}
-	return slices.Contains([]string{"sys/wrapping/lookup", "sys/wrapping/unwrap", "sys/wrapping/rewrap"}, c.path)
+	return c.path == "sys/wrapping/lookup" || c.path == "sys/wrapping/unwrap"
 }
 
 // clientToken is the one of the headers.

@@ -67,7 +67,7 @@ func (v *Vault) appRole(c *vaultCall) (*envelope, *vaultError) {
 	})
 	switch {
 	case at < 0:
-		return nil, errNone
+		return nil, errPath
 	case parts[2] == "role-id" && c.does == canRead:
 		return with(map[string]any{"role_id": v.o.AppRoles[at].RoleID}), nil
 	case parts[2] == "secret-id" && c.does == canUpdate:
@@ -85,11 +85,11 @@ func secretIDAnswer(made *vaultSecretID) *envelope {
 }
 
 func (v *Vault) appRoleLogin(c *vaultCall) (*envelope, *vaultError) {
+	if c.text("role_id") == "" {
+		return nil, refuse(http.StatusInternalServerError, "failed to determine alias name from login request")
+	}
 	if refusal := c.only(canUpdate); refusal != nil {
 		return nil, refusal
-	}
-	if c.text("role_id") == "" {
-		return nil, refuse(http.StatusBadRequest, "missing role_id")
 	}
 	at := slices.IndexFunc(v.o.AppRoles, func(r VaultAppRole) bool { return r.Mount == c.mount && r.RoleID == c.text("role_id") })
 	if at < 0 {
@@ -115,11 +115,7 @@ func (v *Vault) appRoleLogin(c *vaultCall) (*envelope, *vaultError) {
 			v.secretIDs = slices.Delete(v.secretIDs, found, found+1)
 		}
 	}
-	grant := role.VaultGrant
-	if grant.Meta == nil {
-		grant.Meta = map[string]string{"role_name": role.Name}
-	}
-	return v.login(c, grant, path.Base(c.mount))
+	return v.login(c, role.VaultGrant, path.Base(c.mount), map[string]string{"role_name": role.Name})
 }
 
 // WrapSecretID makes a secret ID for the AppRole of a name, wrapped as for the

@@ -9,6 +9,7 @@ import (
 	"path"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -47,6 +48,9 @@ func (v *Vault) aws(c *vaultCall) (*envelope, *vaultError) {
 	kind, name, _ := strings.Cut(c.below, "/")
 	switch kind {
 	case "creds", "sts":
+		if c.does == canList || name == "" {
+			return nil, errPath
+		}
 		if refusal := c.only(canRead, canUpdate); refusal != nil {
 			return nil, refusal
 		}
@@ -85,6 +89,9 @@ func (v *Vault) awsRoles(c *vaultCall, name string) (*envelope, *vaultError) {
 				names = append(names, role.Name)
 			}
 		}
+		if len(names) == 0 {
+			return nil, errNone
+		}
 		slices.Sort(names)
 		return with(map[string]any{"keys": names}), nil
 	}
@@ -96,13 +103,14 @@ func (v *Vault) awsRoles(c *vaultCall, name string) (*envelope, *vaultError) {
 		return nil, errNone
 	}
 	return with(map[string]any{
-		"credential_type": role.Type, "role_arns": role.ARNs, "policy_arns": nil, "policy_document": "", "iam_groups": nil,
+		"credential_type": role.Type, "role_arns": role.ARNs, "policy_arns": nil, "policy_document": "", "iam_groups": nil, "iam_tags": nil,
 		"default_sts_ttl": int64(role.TTL / time.Second), "max_sts_ttl": int64(role.MaxTTL / time.Second),
 		"user_path": "", "permissions_boundary_arn": "",
 	}), nil
 }
 
-var sessionNameForm = regexp.MustCompile(`^[\w+=,.@-]{2,64}$`)
+// notInSessionNames is what the engine replaces by an underscore.
+var notInSessionNames = regexp.MustCompile(`[^\w+=,.@-]`)
 
 // awsKeys makes keys of any type.
 func (v *Vault) awsKeys(c *vaultCall, name string) (*envelope, *vaultError) {
@@ -144,12 +152,16 @@ func stsRefusal(c *vaultCall, role VaultAWSRole, arn string) *vaultError {
 	case "AccessDenied":
 		message = "User: arn:aws:iam::123456789012:user/vault is not authorized to perform: sts:AssumeRole on resource: " + arn
 	case "Throttling":
-		refusal := refuse(http.StatusBadGateway, "%s: Throttling: Rate exceeded\n\tstatus code: 400, request id: %s", doing, vaultID())
-		return refusal
+		return refuse(http.StatusBadGateway, "%s: Throttling: Rate exceeded\n\tstatus code: 400, request id: %s", doing, vaultID())
 	case "Unreachable":
 		return refuse(http.StatusBadRequest, "%s: RequestError: send request failed\ncaused by: Post \"https://sts.amazonaws.com/\": dial tcp 127.0.0.1:443: connect: connection refused", doing)
 	}
 	return refuse(http.StatusBadRequest, "%s: %s: %s\n\tstatus code: %d, request id: %s", doing, fault.Code, message, status, vaultID())
+}
+
+// invalidAtSTS is what AWS says of a parameter.
+func invalidAtSTS(name, given string) *vaultError {
+	return refuse(http.StatusBadRequest, "Error assuming role: ValidationError: 1 validation error detected: Value '%s' at '%s' failed to satisfy constraint\n\tstatus code: 400, request id: %s", given, name, vaultID())
 }
 
 // sessionKeys makes keys that end, as STS does.
@@ -157,18 +169,18 @@ func (v *Vault) sessionKeys(c *vaultCall, role VaultAWSRole, arn string) (*envel
 	asked := c.time("ttl")
 	ttl := min(cmp.Or(asked, role.TTL, time.Hour), cmp.Or(role.MaxTTL, longestLease))
 	if asked > 0 && (ttl < 15*time.Minute || ttl > 36*time.Hour) {
-		return nil, refuse(http.StatusBadRequest, "Error assuming role: ValidationError: 1 validation error detected: Value '%d' at 'durationSeconds' failed to satisfy constraint\n\tstatus code: 400, request id: %s", int(ttl.Seconds()), vaultID())
+		return nil, invalidAtSTS("durationSeconds", strconv.Itoa(int(ttl.Seconds())))
 	}
 	if brief, ok := c.hits.find(Short); ok {
 		ttl = brief.Time
 	}
-	session := c.text("role_session_name")
-	switch {
-	case session == "":
+	session := notInSessionNames.ReplaceAllString(c.text("role_session_name"), "_")
+	if session == "" {
 		session = fmt.Sprintf("vault-%s-%s-%d-%s", c.token.display, role.Name, c.now.Unix(), rand.Text()[:20])
 		session = session[:min(len(session), 64)]
-	case !sessionNameForm.MatchString(session):
-		return nil, refuse(http.StatusBadRequest, "Error assuming role: ValidationError: 1 validation error detected: Value '%s' at 'roleSessionName' failed to satisfy constraint\n\tstatus code: 400, request id: %s", session, vaultID())
+	}
+	if len(session) < 2 || len(session) > 64 {
+		return nil, invalidAtSTS("roleSessionName", session)
 	}
 	of := role.Name
 	if role.Type == AssumedRole {

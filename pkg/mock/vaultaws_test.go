@@ -58,8 +58,11 @@ func TestVaultAWSParameters(t *testing.T) {
 	if a := v.get(t, "aws/creds/web?ttl=60"); a.status != 400 || !strings.Contains(a.text, "durationSeconds") {
 		t.Errorf("less than AWS gives: %s", a.text)
 	}
-	if a := v.get(t, "aws/creds/web?role_session_name=a%20b"); a.status != 400 || !strings.Contains(a.text, "roleSessionName") {
-		t.Errorf("a wrong session name: %s", a.text)
+	if a := v.get(t, "aws/creds/web?role_session_name=a%20b"); a.Data["arn"] != "arn:aws:sts::123456789012:assumed-role/web/a_b" {
+		t.Errorf("a session name with a blank: %s", a.text)
+	}
+	if a := v.get(t, "aws/creds/web?role_session_name="+strings.Repeat("x", 65)); a.status != 400 || !strings.Contains(a.text, "roleSessionName") {
+		t.Errorf("a long session name: %s", a.text)
 	}
 	if reads := v.Record().Reads; reads["aws/creds/both"] != 3 || reads["aws/sts/web"] != 1 {
 		t.Errorf("reads %v", reads)

@@ -55,7 +55,7 @@ func (v *Vault) awsLogin(c *vaultCall) (*envelope, *vaultError) {
 	if len(role.By) > 0 && !slices.Contains(role.By, signer.of) {
 		return nil, refuse(http.StatusBadRequest, "IAM Principal %q does not belong to the role %q", "arn:aws:sts::123456789012:assumed-role/"+signer.of, role.Name)
 	}
-	return v.login(c, role.VaultGrant, path.Base(c.mount)+"-"+signer.of)
+	return v.login(c, role.VaultGrant, path.Base(c.mount)+"-"+signer.of, map[string]string{"auth_type": "iam", "role_id": role.Name})
 }
 
 // carried unpacks the request that a login carries, or tells what is wrong with it.

@@ -72,6 +72,9 @@ var (
 )
 
 func (e *vaultError) reply() reply {
+	if e.errors == nil { // a redirect
+		return reply{status: e.status, header: e.header}
+	}
 	return reply{status: e.status, contentType: "application/json", header: e.header, body: line(map[string]any{"errors": e.errors})}
 }
 
@@ -118,6 +121,14 @@ func vaultID() string {
 // seconds is a whole number of them.
 func seconds(d time.Duration) *int64 { return new(int64(d / time.Second)) }
 
+// stamp prints a time as Vault does; nothing if there is none.
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.RFC3339Nano)
+}
+
 // What a request does, in the words of a policy.
 const (
 	canRead   = "read"
@@ -159,7 +170,7 @@ func (c *vaultCall) read() *vaultError {
 	case http.MethodDelete:
 		c.does = canDelete
 	default:
-		return errVerb
+		return &vaultError{status: http.StatusMethodNotAllowed, errors: []string{}}
 	}
 	for name := range query {
 		c.fields[name] = query.Get(name)

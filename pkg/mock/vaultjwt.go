@@ -32,8 +32,10 @@ type VaultJWTRole struct {
 	VaultGrant
 }
 
-// jwtLeeway is how far the clocks may differ.
-const jwtLeeway = time.Minute
+const (
+	jwtLeeway = time.Minute       // how far the clocks may differ
+	jwtLife   = 150 * time.Second // of a token that does not tell both of its times
+)
 
 // SignJWT makes a JSON Web Token with a key: []byte for HS256, *ecdsa.PrivateKey of
 // P-256 for ES256, *rsa.PrivateKey for RS256.
@@ -89,11 +91,21 @@ func newSigner() *ecdsa.PrivateKey {
 
 // jwtClaims are those that are looked at.
 type jwtClaims struct {
-	Subject   string       `json:"sub"`
-	Audience  jwtAudience  `json:"aud"`
-	Expires   *json.Number `json:"exp"`
-	NotBefore *json.Number `json:"nbf"`
-	IssuedAt  *json.Number `json:"iat"`
+	Subject   string      `json:"sub"`
+	Audience  jwtAudience `json:"aud"`
+	Expires   jwtTime     `json:"exp"`
+	NotBefore jwtTime     `json:"nbf"`
+	IssuedAt  jwtTime     `json:"iat"`
+}
+
+// A jwtTime is a number of seconds; zero for none.
+type jwtTime float64
+
+func (t jwtTime) at() time.Time {
+	if t == 0 {
+		return time.Time{}
+	}
+	return time.Unix(int64(t), 0)
 }
 
 // A jwtAudience is one text or a list.
@@ -115,13 +127,13 @@ func openJWT(text string, key any) (jwtClaims, error) {
 	var claims jwtClaims
 	parts := strings.Split(text, ".")
 	if len(parts) != 3 {
-		return claims, errors.New("error verifying token signature: the token has not three parts")
+		return claims, errors.New("error verifying token signature: go-jose/go-jose: compact JWS format must have three parts")
 	}
 	var pieces [3][]byte
 	for i, part := range parts {
 		var err error
 		if pieces[i], err = base64.RawURLEncoding.DecodeString(part); err != nil {
-			return claims, errors.New("error verifying token signature: the token is not base64")
+			return claims, fmt.Errorf("error verifying token signature: %w", err)
 		}
 	}
 	var header struct {
@@ -151,30 +163,36 @@ func signedWell(algorithm, text string, signed []byte, key any) bool {
 
 // check holds the claims against a role and a clock.
 func (j jwtClaims) check(role VaultJWTRole, now time.Time) error {
-	if j.Expires == nil && j.NotBefore == nil && j.IssuedAt == nil {
-		return errors.New("no issued at (iat), not before (nbf), or expiration time (exp) claims in token")
-	}
-	at := func(claim *json.Number) (time.Time, bool) {
-		if claim == nil {
-			return time.Time{}, false
-		}
-		seconds, err := claim.Float64()
-		return time.Unix(int64(seconds), 0), err == nil
-	}
-	if begins, ok := at(j.NotBefore); ok && now.Add(jwtLeeway).Before(begins) {
-		return errors.New("invalid not before (nbf) claim: token not yet valid")
-	}
-	if ends, ok := at(j.Expires); ok && !now.Add(-jwtLeeway).Before(ends) {
-		return errors.New("invalid expiration time (exp) claim: token is expired")
-	}
-	if issued, ok := at(j.IssuedAt); ok && now.Add(jwtLeeway).Before(issued) {
-		return errors.New("invalid issued at (iat) claim: token issued in the future")
-	}
-	if len(role.Audiences) > 0 && !slices.ContainsFunc(role.Audiences, func(one string) bool { return slices.Contains(j.Audience, one) }) {
+	switch {
+	case role.Subject != "" && role.Subject != j.Subject:
+		return errors.New("invalid subject (sub) claim")
+	case len(role.Audiences) > 0 && !slices.ContainsFunc(role.Audiences, func(one string) bool { return slices.Contains(j.Audience, one) }):
 		return errors.New("invalid audience (aud) claim: audience claim does not match any expected audience")
 	}
-	if role.Subject != "" && role.Subject != j.Subject {
-		return errors.New("invalid subject (sub) claim")
+	begins, ends, issued := j.NotBefore.at(), j.Expires.at(), j.IssuedAt.at()
+	if begins.IsZero() && ends.IsZero() && issued.IsZero() {
+		return errors.New("no issued at (iat), not before (nbf), or expiration time (exp) claims in token")
+	}
+	// A missing time follows from the others.
+	if ends.IsZero() {
+		ends = issued.Add(jwtLife)
+		if issued.Before(begins) {
+			ends = begins.Add(jwtLife)
+		}
+	}
+	switch {
+	case begins.IsZero() && issued.IsZero():
+		begins = ends.Add(-jwtLife)
+	case begins.IsZero():
+		begins = issued
+	}
+	switch {
+	case now.Add(jwtLeeway).Before(begins):
+		return errors.New("invalid not before (nbf) claim: token not yet valid")
+	case !now.Add(-jwtLeeway).Before(ends):
+		return errors.New("invalid expiration time (exp) claim: token is expired")
+	case now.Add(jwtLeeway).Before(issued):
+		return errors.New("invalid issued at (iat) claim: token issued in the future")
 	}
 	return nil
 }
@@ -212,10 +230,10 @@ func (v *Vault) jwtLogin(c *vaultCall) (*envelope, *vaultError) {
 		return nil, errDenied
 	case err != nil:
 		return nil, refuse(http.StatusBadRequest, "error validating token: %v", err)
-	case len(role.Audiences) == 0 && len(claims.Audience) > 0 && !kubernetes:
-		return nil, refuse(http.StatusBadRequest, "audience claim found in JWT but no audiences bound to the role")
+	case claims.Subject == "" && !kubernetes:
+		return nil, refuse(http.StatusBadRequest, "claim \"sub\" not found in token")
 	}
-	return v.login(c, role.VaultGrant, path.Base(c.mount)+"-"+claims.Subject)
+	return v.login(c, role.VaultGrant, path.Base(c.mount)+"-"+claims.Subject, map[string]string{"role": name})
 }
 
 // A VaultOIDCRole makes identity tokens below identity/oidc/token/.

@@ -88,12 +88,14 @@ func (v *Vault) readKV(c *vaultCall, version string) (*envelope, *vaultError) {
 	if version == "2" {
 		kind, path, _ = strings.Cut(c.below, "/")
 		if kind != "data" && kind != "metadata" || path == "" && c.does != canList {
-			return wrongKVPath(), nil
+			return wrongKVPath(c.does), nil
 		}
 	}
 	switch {
 	case c.does == canList && (version == "1" || kind == "metadata"):
 		return v.listKV(c.mount, path)
+	case kind == "metadata" && c.does == canRead:
+		return metadataOf(v.kv[c.mount][path])
 	case c.does == canList || kind == "metadata":
 		return nil, errVerb
 	case c.does == canUpdate:
@@ -117,10 +119,15 @@ func (v *Vault) readKV(c *vaultCall, version string) (*envelope, *vaultError) {
 }
 
 // wrongKVPath is the answer to a path that a version 2 has not.
-func wrongKVPath() *envelope {
+func wrongKVPath(does string) *envelope {
+	command := "get"
+	if does == canList {
+		command = "list"
+	}
 	env := with(nil)
 	env.status = http.StatusNotFound
-	env.Warnings = []string{"Invalid path for a versioned K/V secrets engine"}
+	env.Warnings = []string{"Invalid path for a versioned K/V secrets engine. See the API docs for the appropriate API endpoints to use. " +
+		"If using the Vault CLI, use 'vault kv " + command + "' for this operation."}
 	return env
 }
 
@@ -135,17 +142,31 @@ func versionOf(c *vaultCall, versions []vaultVersion) (*envelope, *vaultError) {
 	}
 	one := versions[number-1]
 	metadata := map[string]any{
-		"created_time": one.made.UTC().Format(time.RFC3339Nano), "custom_metadata": nil, "deletion_time": "", "destroyed": false, "version": number,
+		"created_time": stamp(one.made), "custom_metadata": nil, "deletion_time": stamp(one.deleted), "destroyed": false, "version": number,
 	}
 	data := map[string]any{"data": maps.Clone(one.data), "metadata": metadata}
 	env := with(data)
 	if !one.deleted.IsZero() {
-		metadata["deletion_time"] = one.deleted.UTC().Format(time.RFC3339Nano)
 		data["data"] = nil
 		env.status = http.StatusNotFound
 	}
 	oddKV(c, env)
 	return env, nil
+}
+
+// metadataOf tells of all versions of a secret.
+func metadataOf(versions []vaultVersion) (*envelope, *vaultError) {
+	if len(versions) == 0 {
+		return nil, errNone
+	}
+	all := map[string]any{}
+	for i, one := range versions {
+		all[strconv.Itoa(i+1)] = map[string]any{"created_time": stamp(one.made), "deletion_time": stamp(one.deleted), "destroyed": false}
+	}
+	return with(map[string]any{
+		"cas_required": false, "created_time": stamp(versions[0].made), "current_version": len(versions), "custom_metadata": nil,
+		"delete_version_after": "0s", "max_versions": 0, "oldest_version": 0, "updated_time": stamp(versions[len(versions)-1].made), "versions": all,
+	}), nil
 }
 
 // oddKV changes the hint of when to read again.
@@ -187,7 +208,7 @@ func (v *Vault) writeKV(c *vaultCall, version, path string) (*envelope, *vaultEr
 	}
 	v.put(c.mount, path, data, c.now)
 	return with(map[string]any{
-		"created_time": c.now.UTC().Format(time.RFC3339Nano), "custom_metadata": nil, "deletion_time": "", "destroyed": false,
+		"created_time": stamp(c.now), "custom_metadata": nil, "deletion_time": "", "destroyed": false,
 		"version": len(v.kv[c.mount][path]),
 	}), nil
 }

@@ -3,6 +3,7 @@ package mock
 import (
 	"cmp"
 	"crypto/rand"
+	"maps"
 	"net/http"
 	"time"
 )
@@ -24,10 +25,11 @@ func (v *Vault) lease(c *vaultCall, env *envelope, lease *vaultLease) {
 	lease.id = c.namespace + c.path + "/" + rand.Text()[:24]
 	lease.token, lease.made = c.token.accessor, c.now
 	env.LeaseID = lease.id
-	for id, old := range v.leases {
-		if len(v.leases) >= maxVault || !c.now.Before(old.ends) {
-			delete(v.leases, id)
-		}
+	if len(v.leases) >= maxVault {
+		maps.DeleteFunc(v.leases, func(_ string, old *vaultLease) bool { return !c.now.Before(old.ends) })
+	}
+	if len(v.leases) >= maxVault {
+		clear(v.leases)
 	}
 	v.leases[lease.id] = lease
 	v.record.LeasesMade++
@@ -56,23 +58,23 @@ func (v *Vault) leaseCall(c *vaultCall, what string) (*envelope, *vaultError) {
 	switch {
 	case id == "":
 		return nil, refuse(http.StatusBadRequest, "lease_id must be specified")
-	case what == "revoke" && ok:
-		v.endLease(lease)
-		v.record.LeasesRevoked++
+	case what == "revoke": // also one that is not there
+		if ok {
+			v.endLease(lease)
+			v.record.LeasesRevoked++
+		}
 		return nil, nil
-	case what == "revoke":
-		return nil, nil // as if it had been there
 	case what == "lookup" && !ok:
 		return nil, refuse(http.StatusBadRequest, "invalid lease")
 	case !ok:
 		return nil, refuse(http.StatusBadRequest, "lease not found")
 	case what == "lookup":
 		data := map[string]any{
-			"id": lease.id, "issue_time": lease.made.UTC().Format(time.RFC3339Nano), "expire_time": lease.ends.UTC().Format(time.RFC3339Nano),
+			"id": lease.id, "issue_time": stamp(lease.made), "expire_time": stamp(lease.ends),
 			"last_renewal": nil, "renewable": lease.renewable, "ttl": int64(lease.ends.Sub(c.now) / time.Second),
 		}
 		if !lease.renewed.IsZero() {
-			data["last_renewal"] = lease.renewed.UTC().Format(time.RFC3339Nano)
+			data["last_renewal"] = stamp(lease.renewed)
 		}
 		return with(data), nil
 	case !lease.renewable:

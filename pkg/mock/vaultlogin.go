@@ -2,6 +2,8 @@ package mock
 
 import (
 	"crypto/x509"
+	"fmt"
+	"maps"
 	"net/http"
 	"path"
 	"slices"
@@ -36,7 +38,7 @@ type VaultKerberos struct {
 }
 
 // login hands out the token of a grant, as all methods do.
-func (v *Vault) login(c *vaultCall, grant VaultGrant, display string) (*envelope, *vaultError) {
+func (v *Vault) login(c *vaultCall, grant VaultGrant, display string, meta map[string]string) (*envelope, *vaultError) {
 	env := with(nil)
 	if grant.MFA || c.hits.has(MFA) {
 		env.Auth = &vaultAuth{Policies: []string{}, MFARequirement: map[string]any{
@@ -48,10 +50,10 @@ func (v *Vault) login(c *vaultCall, grant VaultGrant, display string) (*envelope
 	namespace := v.namespaceOf(c.mount)
 	t := v.newToken(grant, namespace, c.now)
 	t.path, t.display, t.orphan = c.path, display, true
-	env.Auth = t.auth()
-	if grant.MaxTTL > 0 && grant.TTL > grant.MaxTTL {
-		env.Warnings = []string{"TTL of \"" + short(grant.TTL) + "\" exceeded the effective max_ttl of \"" + short(grant.MaxTTL) + "\"; TTL value is capped accordingly"}
-	}
+	t.meta = maps.Clone(meta)
+	maps.Copy(t.meta, grant.Meta)
+	env.Auth, env.Warnings = t.auth(), t.warnings()
+	v.record.Logins[c.namespace+c.path]++
 	if brief, ok := c.hits.find(Short); ok {
 		t.ttl, t.ends = brief.Time, c.now.Add(brief.Time)
 		env.Auth.LeaseDuration = int64(brief.Time / time.Second)
@@ -75,13 +77,16 @@ func (v *Vault) passwordLogin(c *vaultCall) (*envelope, *vaultError) {
 		return nil, refusal
 	}
 	at := slices.IndexFunc(v.o.Users, func(u VaultUser) bool { return u.Mount == c.mount && u.Name == name })
+	if c.text("password") == "" {
+		return nil, refuse(http.StatusInternalServerError, "missing password")
+	}
 	if at < 0 || v.o.Users[at].Password != c.text("password") {
 		if v.mounts[c.mount].kind == "ldap" {
 			return nil, refuse(http.StatusBadRequest, "ldap operation failed: failed to bind as user")
 		}
 		return nil, refuse(http.StatusBadRequest, "invalid username or password")
 	}
-	return v.login(c, v.o.Users[at].VaultGrant, path.Base(c.mount)+"-"+name)
+	return v.login(c, v.o.Users[at].VaultGrant, path.Base(c.mount)+"-"+name, map[string]string{"username": name})
 }
 
 // certLogin looks at the certificate of the connection. In a test of the handler it is
@@ -109,10 +114,23 @@ func (v *Vault) certLogin(c *vaultCall) (*envelope, *vaultError) {
 		}
 		_, err := leaf.Verify(x509.VerifyOptions{Roots: role.CAs, Intermediates: between, CurrentTime: c.now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
 		if err == nil && (len(role.CommonNames) == 0 || slices.Contains(role.CommonNames, leaf.Subject.CommonName)) {
-			return v.login(c, role.VaultGrant, path.Base(c.mount)+"-"+leaf.Subject.CommonName)
+			return v.login(c, role.VaultGrant, path.Base(c.mount)+"-"+leaf.Subject.CommonName, certMeta(role.Name, leaf))
 		}
 	}
-	return nil, refuse(http.StatusBadRequest, "invalid certificate or no client certificate supplied")
+	return nil, refuse(http.StatusBadRequest, "invalid certificate or no client certificate supplied; additionally got errors during verification: <nil>")
+}
+
+// certMeta is what a token of a certificate tells of it.
+func certMeta(role string, leaf *x509.Certificate) map[string]string {
+	return map[string]string{
+		"cert_name": role, "common_name": leaf.Subject.CommonName, "serial_number": leaf.SerialNumber.String(),
+		"subject_key_id": colons(leaf.SubjectKeyId), "authority_key_id": colons(leaf.AuthorityKeyId),
+	}
+}
+
+// colons prints bytes as 01:02:03.
+func colons(b []byte) string {
+	return strings.ReplaceAll(fmt.Sprintf("% x", b), " ", ":")
 }
 
 // kerberosLogin compares the Negotiate header.
@@ -127,5 +145,5 @@ func (v *Vault) kerberosLogin(c *vaultCall) (*envelope, *vaultError) {
 		refusal.header = http.Header{"Www-Authenticate": {"Negotiate"}}
 		return nil, refusal
 	}
-	return v.login(c, v.o.KerberosFor[at].VaultGrant, path.Base(c.mount))
+	return v.login(c, v.o.KerberosFor[at].VaultGrant, path.Base(c.mount), map[string]string{})
 }

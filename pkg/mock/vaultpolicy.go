@@ -32,19 +32,31 @@ var defaultPolicy = []VaultRule{
 func (v *Vault) readAll() []VaultRule {
 	rules := []VaultRule{{Path: "sys/leases/revoke", Capabilities: []string{canUpdate}}}
 	for path, mount := range v.mounts {
-		path = strings.TrimPrefix(path, v.namespaceOf(path))
-		switch mount.kind {
-		case "aws":
-			for _, below := range []string{"creds/*", "sts/*", "static-creds/*", "roles/*"} {
-				rules = append(rules, VaultRule{Path: path + below, Capabilities: []string{canRead, canUpdate, canList}})
+		for _, path := range v.seen(path) {
+			switch mount.kind {
+			case "aws":
+				for _, below := range []string{"creds/*", "sts/*", "static-creds/*", "roles/*"} {
+					rules = append(rules, VaultRule{Path: path + below, Capabilities: []string{canRead, canUpdate, canList}})
+				}
+			case "kv":
+				rules = append(rules, VaultRule{Path: path + "*", Capabilities: []string{canRead, canList}})
+			case "identity":
+				rules = append(rules, VaultRule{Path: path + "oidc/token/*", Capabilities: []string{canRead}})
 			}
-		case "kv":
-			rules = append(rules, VaultRule{Path: path + "*", Capabilities: []string{canRead, canList}})
-		case "identity":
-			rules = append(rules, VaultRule{Path: path + "oidc/token/*", Capabilities: []string{canRead}})
 		}
 	}
 	return rules
+}
+
+// seen is a whole path as it looks from the root and from each namespace around it.
+func (v *Vault) seen(path string) []string {
+	all := []string{path}
+	for _, namespace := range v.o.Namespaces {
+		if inside, ok := strings.CutPrefix(path, namespace+"/"); ok {
+			all = append(all, inside)
+		}
+	}
+	return all
 }
 
 // matches reports how well a rule fits a path: nothing at all, or the better the more.

@@ -3,8 +3,8 @@ package mock
 import (
 	"maps"
 	"net/http"
+	"regexp"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -69,6 +69,8 @@ func (v *Vault) ResetRecord() {
 	})
 }
 
+var loginPath = regexp.MustCompile(`(^|/)auth/.+/login(/|$)`)
+
 // note keeps a request. The caller holds state.
 func (v *Vault) note(c *vaultCall, path string, status int) {
 	r, limit := c.r, func(text string) string { return text[:min(len(text), maxText)] }
@@ -79,14 +81,8 @@ func (v *Vault) note(c *vaultCall, path string, status int) {
 		Time: c.now, Method: r.Method, Path: limit(path), Query: limit(r.URL.RawQuery), Namespace: limit(r.Header.Get("X-Vault-Namespace")),
 		Marked: r.Header.Get("X-Vault-Request") == "true", WrapTTL: limit(r.Header.Get("X-Vault-Wrap-TTL")), Agent: limit(r.UserAgent()), Status: status,
 	})
-	if at := strings.Index("/"+path, "/auth/"); at < 0 || !strings.Contains(path, "/login") {
-		return
-	}
-	counted := v.record.Logins
-	if status != http.StatusOK {
-		counted = v.record.LoginsRefused
-	}
-	if _, known := counted[path]; known || len(counted) < maxNames {
-		counted[path]++
+	refused := v.record.LoginsRefused
+	if _, known := refused[path]; status >= http.StatusBadRequest && loginPath.MatchString(path) && (known || len(refused) < maxNames) {
+		refused[path]++
 	}
 }

@@ -52,16 +52,16 @@ func (v *Vault) mountOf(c *vaultCall, path string) (*envelope, *vaultError) {
 	found, mount, _ := v.find(c.namespace + strings.Trim(path, "/") + "/")
 	inside := strings.TrimPrefix(found, c.token.namespace)
 	if found == "" || !v.reaches(c.token, inside) {
-		return nil, refuse(http.StatusForbidden, "preflight capability check returned 403, please ensure client's policies grant access to path %q", strings.TrimPrefix(found, c.namespace))
+		return nil, refuse(http.StatusForbidden, "preflight capability check returned 403, please ensure client's policies grant access to path %q", strings.Trim(path, "/")+"/")
 	}
-	var options any
+	options, plugin := map[string]string{}, "v"+v.o.Version+"+builtin.vault"
 	if mount.version != "" {
-		options = map[string]string{"version": mount.version}
+		options["version"], plugin = mount.version, "v0.15.0+builtin"
 	}
 	return with(map[string]any{
 		"accessor": mount.kind + "_00000000", "config": map[string]any{"default_lease_ttl": 0, "force_no_cache": false, "max_lease_ttl": 0},
 		"description": "", "external_entropy_access": false, "local": false, "options": options, "path": strings.TrimPrefix(found, c.namespace),
-		"seal_wrap": false, "type": mount.kind, "uuid": vaultID(),
+		"plugin_version": "", "running_plugin_version": plugin, "running_sha256": "", "seal_wrap": false, "type": mount.kind, "uuid": vaultID(),
 	}), nil
 }
 
@@ -102,11 +102,12 @@ func (v *Vault) healthOf(c *vaultCall) *envelope {
 	query := c.r.URL.Query()
 	sealed, blank := status == http.StatusServiceUnavailable, status == http.StatusNotImplemented
 	data := map[string]any{
-		"initialized": !blank, "sealed": sealed || blank, "standby": status != http.StatusOK, "replication_performance_mode": "disabled",
-		"replication_dr_mode": "disabled", "server_time_utc": c.now.Unix(), "version": v.o.Version,
+		"initialized": !blank, "sealed": sealed || blank, "standby": status != http.StatusOK, "replication_performance_mode": "unknown",
+		"replication_dr_mode": "unknown", "server_time_utc": c.now.Unix(), "version": v.o.Version,
 	}
 	if !sealed && !blank {
 		data["cluster_name"], data["cluster_id"] = "vault-cluster-mock", v.clusterID
+		data["replication_performance_mode"], data["replication_dr_mode"] = "disabled", "disabled"
 	}
 	if !v.o.OpenBao {
 		data["performance_standby"] = status == 473
@@ -133,9 +134,16 @@ func yes(text string) bool { return text != "" && text != "false" && text != "0"
 // sealStatus answers sys/seal-status.
 func (v *Vault) sealStatus(c *vaultCall) *envelope {
 	blank := v.blank || c.hits.has(Uninitialized)
+	sealed, shares := v.sealed || blank || c.hits.has(Sealed), 1
+	if blank {
+		shares = 0
+	}
 	data := map[string]any{
-		"type": "shamir", "initialized": !blank, "sealed": v.sealed || blank || c.hits.has(Sealed), "t": 1, "n": 1, "progress": 0, "nonce": "",
-		"version": v.o.Version, "migration": false, "recovery_seal": false, "storage_type": "inmem",
+		"type": "shamir", "initialized": !blank, "sealed": sealed, "t": shares, "n": shares, "progress": 0, "nonce": "",
+		"version": v.o.Version, "build_date": "", "migration": false, "recovery_seal": false, "storage_type": "raft",
+	}
+	if !sealed {
+		data["cluster_name"], data["cluster_id"] = "vault-cluster-mock", v.clusterID
 	}
 	env := with(data)
 	env.bare = true

@@ -17,6 +17,7 @@ type vaultToken struct {
 	namespace    string // with a slash at its end, or empty
 	path         string // of the call that made it
 	display      string
+	role         string // of auth/token/create/
 	entity       string
 	grant        VaultGrant
 	policies     []string
@@ -94,6 +95,9 @@ func (v *Vault) addToken(o VaultToken) string {
 		token.root, token.policies, token.ends, token.ttl, token.renewable = true, []string{"root"}, time.Time{}, 0, false
 	}
 	token.path, token.display, token.orphan = "auth/token/create", "token", true
+	if o.Root {
+		token.path, token.display, token.entity = "auth/token/root", "root", ""
+	}
 	if o.ID != "" {
 		delete(v.tokens, token.id)
 		token.id = o.ID

@@ -1,6 +1,7 @@
 package mock
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/http"
@@ -42,14 +43,18 @@ func (v *Vault) tokenCall(c *vaultCall) (*envelope, *vaultError) {
 		return nil, refusal
 	}
 	switch {
-	case target == nil && strings.HasSuffix(c.below, "accessor"):
-		return nil, refuse(http.StatusForbidden, "1 error occurred:\n\t* invalid accessor\n\n")
+	case target == nil && c.below == "revoke-accessor":
+		env := with(nil)
+		env.Warnings = []string{"No token found with this accessor"}
+		return env, nil
+	case target == nil && c.below == "lookup-accessor":
+		return nil, refuse(http.StatusBadRequest, "1 error occurred:\n\t* invalid accessor\n\n")
 	case target == nil && c.below == "lookup":
 		return nil, refuse(http.StatusForbidden, "bad token")
 	case target == nil && c.below == "renew":
 		return nil, refuse(http.StatusBadRequest, "token not found")
 	case target == nil:
-		return nil, refuse(http.StatusBadRequest, "token to revoke not found")
+		return nil, nil
 	case strings.HasPrefix(c.below, "lookup"):
 		shown := v.shown(target, c.now)
 		if c.below == "lookup-accessor" {
@@ -72,10 +77,13 @@ func (v *Vault) shown(t *vaultToken, now time.Time) map[string]any {
 		"accessor": t.accessor, "creation_time": t.made.Unix(), "creation_ttl": int64(t.ttl / time.Second), "display_name": t.display,
 		"entity_id": t.entity, "expire_time": nil, "explicit_max_ttl": int64(t.explicitMax / time.Second), "id": t.id, "meta": t.meta,
 		"num_uses": t.usesLeft, "orphan": t.orphan, "path": t.path, "policies": t.policies, "ttl": int64(max(0, t.left(now)) / time.Second), "type": t.kind(),
-		"renewable": t.renewable,
 	}
 	if !t.ends.IsZero() {
-		data["expire_time"], data["issue_time"] = t.ends.UTC().Format(time.RFC3339Nano), t.made.UTC().Format(time.RFC3339Nano)
+		data["expire_time"], data["issue_time"] = stamp(t.ends), stamp(t.made)
+		data["renewable"] = t.renewable
+	}
+	if t.role != "" {
+		data["role"] = t.role
 	}
 	if t.grant.Period > 0 {
 		data["period"] = int64(t.grant.Period / time.Second)
@@ -88,13 +96,18 @@ func (v *Vault) shown(t *vaultToken, now time.Time) map[string]any {
 
 // renewToken gives a token more time, up to its greatest age.
 func (v *Vault) renewToken(c *vaultCall, t *vaultToken) (*envelope, *vaultError) {
+	reason := ""
 	switch {
 	case t.grant.Batch:
-		v.record.RenewalsRefused++
-		return nil, refuse(http.StatusBadRequest, "batch tokens cannot be renewed")
+		reason = "batch tokens cannot be renewed"
+	case t.ends.IsZero():
+		reason = "invalid lease ID"
 	case !t.renewable:
+		reason = "lease is not renewable"
+	}
+	if reason != "" {
 		v.record.RenewalsRefused++
-		return nil, refuse(http.StatusBadRequest, "lease is not renewable")
+		return nil, refuse(http.StatusBadRequest, "%s", reason)
 	}
 	ttl, env := c.time("increment"), with(nil)
 	if ttl <= 0 || t.grant.Period > 0 {
@@ -108,7 +121,7 @@ func (v *Vault) renewToken(c *vaultCall, t *vaultToken) (*envelope, *vaultError)
 		longest = longestLease + c.now.Sub(t.made)
 	}
 	if most := t.made.Add(longest).Sub(c.now); ttl > most {
-		env.Warnings = []string{fmt.Sprintf("TTL of %q exceeded the effective max_ttl of %q; TTL value is capped accordingly", short(ttl), short(most))}
+		env.Warnings = []string{capped(ttl, most)}
 		ttl = most
 	}
 	t.ends = c.now.Add(ttl)
@@ -123,16 +136,20 @@ func (v *Vault) renewToken(c *vaultCall, t *vaultToken) (*envelope, *vaultError)
 	return env, nil
 }
 
-// short prints a time as Vault does in its warnings: 5m, not 5m0s.
-func short(d time.Duration) string {
-	text := d.Round(time.Second).String()
-	if strings.HasSuffix(text, "m0s") {
-		text = strings.TrimSuffix(text, "0s")
+// capped is the warning of a time that is longer than allowed, in which 5m0s is 5m.
+func capped(ttl, most time.Duration) string {
+	short := func(d time.Duration) string {
+		return strings.ReplaceAll(strings.ReplaceAll(d.Round(time.Second).String(), "m0s", "m"), "h0m", "h")
 	}
-	if strings.HasSuffix(text, "h0m") {
-		text = strings.TrimSuffix(text, "0m")
+	return fmt.Sprintf("TTL of %q exceeded the effective max_ttl of %q; TTL value is capped accordingly", short(ttl), short(most))
+}
+
+// warnings are those at the birth of a token.
+func (t *vaultToken) warnings() []string {
+	if wanted := cmp.Or(t.grant.TTL, longestLease); t.grant.Period == 0 && t.grant.MaxTTL > 0 && wanted > t.grant.MaxTTL {
+		return []string{capped(wanted, t.grant.MaxTTL)}
 	}
-	return text
+	return nil
 }
 
 // createToken makes a child of the caller's token, by a role or within its policies.
@@ -204,7 +221,9 @@ func (v *Vault) child(c *vaultCall, grant VaultGrant, orphan bool) *envelope {
 			t.meta[key] = fmt.Sprint(value)
 		}
 	}
-	t.path, t.display, t.orphan, t.explicitMax, t.entity = c.path, "token", orphan, grant.MaxTTL, ""
+	t.path, t.display, t.orphan, t.entity = c.path, "token", orphan, ""
+	t.explicitMax = c.time("explicit_max_ttl")
+	_, t.role, _ = strings.Cut(c.below, "/")
 	if !orphan {
 		t.parent = c.token.accessor
 	}
@@ -212,7 +231,12 @@ func (v *Vault) child(c *vaultCall, grant VaultGrant, orphan bool) *envelope {
 		t.root, t.ends, t.ttl = true, time.Time{}, 0
 	}
 	env := with(nil)
-	env.Auth = t.auth()
+	env.Auth, env.Warnings = t.auth(), t.warnings()
+	for _, policy := range t.policies {
+		if _, known := v.policies[policy]; !known && policy != "root" {
+			env.Warnings = append(env.Warnings, fmt.Sprintf("Policy %q does not exist", policy))
+		}
+	}
 	return env
 }
 

@@ -1,8 +1,8 @@
 package mock
 
 import (
+	"crypto/rand"
 	"net/http"
-	"slices"
 	"time"
 )
 
@@ -38,8 +38,8 @@ func (v *Vault) wrapUp(wrap *vaultWrap) *envelope {
 	v.record.Wraps++
 	env := with(nil)
 	env.WrapInfo = &wrapInfo{
-		Token: token, Accessor: vaultID(), TTL: int64(wrap.ttl / time.Second),
-		CreationTime: wrap.made.UTC().Format(time.RFC3339Nano), CreationPath: wrap.path,
+		Token: token, Accessor: rand.Text()[:24], TTL: int64(wrap.ttl / time.Second),
+		CreationTime: stamp(wrap.made), CreationPath: wrap.path,
 	}
 	if wrap.content.Auth != nil {
 		env.WrapInfo.WrappedAccessor = wrap.content.Auth.Accessor
@@ -59,44 +59,47 @@ func (v *Vault) wrapped(token string, now time.Time) (*vaultWrap, bool) {
 
 // wrapping answers sys/wrapping/.
 func (v *Vault) wrapping(c *vaultCall, what string) (*envelope, *vaultError) {
-	if !slices.Contains([]string{"lookup", "unwrap", "rewrap", "wrap"}, what) {
-		return nil, errPath
-	}
 	if refusal := c.only(canUpdate); refusal != nil && (what != "lookup" || c.does != canRead) {
 		return nil, refusal
 	}
-	header, body := clientToken(c.r), c.text("token")
-	if what == "wrap" {
-		if c.wrap == 0 {
-			return nil, refuse(http.StatusBadRequest, "endpoint requires response wrapping to be used")
-		}
-		return with(c.fields), nil
+	switch {
+	case what == "lookup" || what == "unwrap":
+		return v.opened(c, what)
+	case what != "wrap":
+		return nil, errPath
+	case c.wrap == 0:
+		return nil, refuse(http.StatusBadRequest, "endpoint requires response wrapping to be used")
 	}
-	token := body
+	env := with(c.fields)
+	env.inject = true
+	return env, nil
+}
+
+// opened looks into a wrap or opens it. Its token is in the body, or the one that the
+// caller shows.
+func (v *Vault) opened(c *vaultCall, what string) (*envelope, *vaultError) {
+	header, token := clientToken(c.r), c.text("token")
 	if token == "" {
 		token = header
 	}
 	wrap, ok := v.wrapped(token, c.now)
 	switch {
+	case token == "":
+		return nil, refuse(http.StatusForbidden, "error validating wrapping token: token is empty")
 	case !ok:
 		v.record.UnwrapsRefused++
 		return nil, refuse(http.StatusBadRequest, "wrapping token is not valid or does not exist")
 	case what == "lookup":
 		return with(map[string]any{
-			"creation_path": wrap.path, "creation_time": wrap.made.UTC().Format(time.RFC3339Nano), "creation_ttl": int64(wrap.ttl / time.Second),
+			"creation_path": wrap.path, "creation_time": stamp(wrap.made), "creation_ttl": int64(wrap.ttl / time.Second),
 		}), nil
-	case what == "unwrap" && header == body: // it pays for itself, and is gone
+	case header == c.text("token"): // it pays for itself, and is gone
 		delete(v.wraps, token)
-		return nil, refuse(http.StatusInternalServerError, "1 error occurred:\n\t* internal error\n\n")
-	case body != "" && header != "" && v.alive(header, c.now) == nil:
+		return nil, refuse(http.StatusInternalServerError, "1 error occurred:\n\t* error decrementing wrapping token's use-count: invalid token entry provided for use count decrementing\n\n")
+	case header != token && v.alive(header, c.now) == nil:
 		return nil, errDenied
 	}
 	delete(v.wraps, token)
-	if what == "rewrap" {
-		return v.wrapUp(&vaultWrap{content: wrap.content, path: wrap.path, made: c.now, ttl: wrap.ttl}), nil
-	}
 	v.record.Unwraps++
-	content := *wrap.content
-	content.RequestID = vaultID()
-	return &content, nil
+	return wrap.content, nil
 }
