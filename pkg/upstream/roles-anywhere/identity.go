@@ -20,7 +20,7 @@ const maxChain = 8
 type identity struct {
 	leaf  *x509.Certificate
 	chain []*x509.Certificate
-	key   crypto.Signer
+	key   signer
 }
 
 // load reads the files. Its errors begin with their keys.

@@ -1,9 +1,11 @@
 package rolesanywhere
 
 import (
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
@@ -17,6 +19,20 @@ import (
 
 // convert is what makes a good file of a key in any other form.
 const convert = "write it anew with: openssl pkcs8 -topk8 -in KEY -out KEY.new"
+
+// A signer is a private key, wherever it is. It is safe for concurrent use.
+type signer interface {
+	Public() crypto.PublicKey
+	// sign signs a SHA-256 digest, as PKCS #1 v1.5 or in ASN.1.
+	sign(ctx context.Context, digest []byte) ([]byte, error)
+}
+
+// A softKey is in memory.
+type softKey struct{ crypto.Signer }
+
+func (k softKey) sign(_ context.Context, digest []byte) ([]byte, error) {
+	return k.Sign(rand.Reader, digest, crypto.SHA256)
+}
 
 // findKey returns the first private key of a PEM text, which may hold certificates and
 // parameters, too.
@@ -34,7 +50,7 @@ func findKey(text []byte) (*pem.Block, error) {
 
 // openKey reads a private key, with a password if it is encrypted. No error quotes the
 // key, the password or what a decoder says of them.
-func openKey(block *pem.Block, password credential.Secret) (crypto.Signer, error) {
+func openKey(block *pem.Block, password credential.Secret) (signer, error) {
 	var key any
 	var err error
 	switch {
@@ -73,24 +89,24 @@ func isCurve(err error) bool {
 }
 
 // usable tells whether Roles Anywhere has a signature for a key, and Go makes it.
-func usable(key any) (crypto.Signer, error) {
+func usable(key any) (signer, error) {
 	switch key := key.(type) {
 	case *rsa.PrivateKey:
 		if key.N.BitLen() < 1024 {
 			return nil, fmt.Errorf("the RSA key has %d bits, which is unsafe; make one of 2048 or more", key.N.BitLen())
 		}
-		return key, nil
+		return softKey{key}, nil
 	case *ecdsa.PrivateKey:
 		if key.Curve == elliptic.P224() {
 			return nil, errCurve
 		}
-		return key, nil
+		return softKey{key}, nil
 	}
 	return nil, errors.New("the key is neither RSA nor EC, and no other is supported; make another key")
 }
 
 // loadKey reads the key, which stays in its TPM if that is where it is.
-func (o *Options) loadKey() (crypto.Signer, error) {
+func (o *Options) loadKey() (signer, error) {
 	text, err := upstream.ReadFile(o.Key)
 	if err != nil {
 		return nil, fmt.Errorf("key: %w", err)
@@ -106,7 +122,7 @@ func (o *Options) loadKey() (crypto.Signer, error) {
 	return key, nil
 }
 
-func (o *Options) parseKey(text []byte, password credential.Secret) (crypto.Signer, error) {
+func (o *Options) parseKey(text []byte, password credential.Secret) (signer, error) {
 	block, err := findKey(text)
 	if err != nil {
 		return nil, err

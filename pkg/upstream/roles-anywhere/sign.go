@@ -1,8 +1,6 @@
 package rolesanywhere
 
 import (
-	"crypto"
-	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/base64"
@@ -42,7 +40,7 @@ func (id *identity) sign(req *http.Request, body []byte, region string, at time.
 	canonical, names := canonicalRequest(req, body)
 	toSign := strings.Join([]string{algorithm, date, scope, hexDigest(canonical)}, "\n")
 	digest := sha256.Sum256([]byte(toSign))
-	signature, err := id.key.Sign(rand.Reader, digest[:], crypto.SHA256)
+	signature, err := id.key.sign(req.Context(), digest[:])
 	if err != nil {
 		return err
 	}

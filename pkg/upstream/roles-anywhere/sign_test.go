@@ -1,12 +1,12 @@
 package rolesanywhere
 
 import (
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/hex"
-	"io"
 	"math/big"
 	"net/http"
 	"strings"
@@ -22,7 +22,7 @@ type recorder struct {
 
 func (r *recorder) Public() crypto.PublicKey { return r.public }
 
-func (r *recorder) Sign(_ io.Reader, digest []byte, _ crypto.SignerOpts) ([]byte, error) {
+func (r *recorder) sign(_ context.Context, digest []byte) ([]byte, error) {
 	r.digest = hex.EncodeToString(digest)
 	return []byte{0xab, 0xcd}, nil
 }

@@ -151,7 +151,7 @@ func TestASessionIsWhatTheServiceGivesForTheCertificate(t *testing.T) {
 func TestEveryKindOfKeyAndChainIsAccepted(t *testing.T) {
 	for _, c := range []struct{ name, key, password string }{
 		{"RSA", "rsa-pkcs1.pem", ""}, {"P-256", "ec-sec1.pem", ""}, {"P-384", "ec-p384.pem", ""}, {"P-521", "ec-p521.pem", ""},
-		{"encrypted", "encrypted-aes256-sha512.pem", password},
+		{"encrypted", "encrypted-default.pem", password},
 	} {
 		for _, where := range []string{"no chain", "chain beside", "chain in the file, with the root"} {
 			t.Run(c.name+", "+where, func(t *testing.T) {

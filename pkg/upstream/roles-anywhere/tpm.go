@@ -1,13 +1,12 @@
 package rolesanywhere
 
 import (
+	"context"
 	"crypto"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
-	"sync"
 
 	keyfile "github.com/foxboron/go-tpm-keyfiles"
 	"github.com/google/go-tpm/tpm2"
@@ -30,18 +29,18 @@ type tpmSigner struct {
 	public   crypto.PublicKey
 	password credential.Secret
 
-	mu      sync.Mutex // guards refused, and lets one at a time use the TPM
-	refused bool       // the password was wrong
+	turn    chan struct{} // full while somebody uses the TPM, and guards refused
+	refused bool          // the password was wrong
 }
 
 // openTPMKey reads the file of a key. The TPM is not needed for that.
-func openTPMKey(der []byte, device string, password credential.Secret) (crypto.Signer, error) {
+func openTPMKey(der []byte, device string, password credential.Secret) (signer, error) {
 	key, err := keyfile.Parse(der)
 	if err != nil {
 		return nil, errors.New("the TPM key cannot be read; is the file whole?")
 	}
 	if _, err := key.Pubkey.Contents(); err != nil || !key.HasSigner() {
-		return nil, errors.New("the TPM key is none that can sign; make another key")
+		return nil, errTPMUse
 	}
 	public, err := key.PublicKey()
 	if err != nil {
@@ -50,17 +49,45 @@ func openTPMKey(der []byte, device string, password credential.Secret) (crypto.S
 	if key.HasAuth() && password.Empty() {
 		return nil, errors.New("the TPM key has an authorization value; set key_password to it")
 	}
-	return &tpmSigner{device: device, key: key, public: public, password: password}, nil
+	return &tpmSigner{device: device, key: key, public: public, password: password, turn: make(chan struct{}, 1)}, nil
 }
 
 // Public returns the public half.
 func (s *tpmSigner) Public() crypto.PublicKey { return s.public }
 
-// Sign signs a digest. A TPM locks itself for everybody after some wrong passwords, so a
-// wrong one is not tried again.
-func (s *tpmSigner) Sign(random io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// sign implements signer. A TPM that does not answer holds up one goroutine, however
+// often it is tried.
+func (s *tpmSigner) sign(ctx context.Context, digest []byte) (signature []byte, err error) {
+	silent := fmt.Errorf("the TPM %s does not answer", s.device)
+	select {
+	case s.turn <- struct{}{}:
+	case <-ctx.Done():
+		return nil, silent
+	}
+	done := make(chan struct{})
+	var made []byte
+	var failure error
+	go func() {
+		defer func() { <-s.turn }()
+		defer close(done)
+		made, failure = s.use(digest)
+	}()
+	select {
+	case <-done:
+		return made, failure
+	case <-ctx.Done():
+		return nil, silent
+	}
+}
+
+// use signs in the TPM, which locks itself for everybody after some wrong passwords: one
+// is not tried again.
+func (s *tpmSigner) use(digest []byte) (signature []byte, err error) {
+	defer func() {
+		if recover() != nil { // of whoever reads what it answers
+			err = fmt.Errorf("the TPM %s gives answers that cannot be read", s.device)
+		}
+	}()
 	if s.refused {
 		return nil, errTPMPassword
 	}
@@ -69,11 +96,11 @@ func (s *tpmSigner) Sign(random io.Reader, digest []byte, opts crypto.SignerOpts
 		return nil, err
 	}
 	defer tpm.Close()
-	signer, err := s.key.Signer(tpm, nil, []byte(s.password.Reveal()))
+	key, err := s.key.Signer(tpm, nil, []byte(s.password.Reveal()))
 	if err != nil {
-		return nil, errors.New("the TPM key is none that can sign; make another key")
+		return nil, errTPMUse
 	}
-	signature, err := signer.Sign(random, digest, opts)
+	signature, err = key.Sign(nil, digest, crypto.SHA256)
 	switch {
 	case err == nil:
 		return signature, nil
@@ -86,7 +113,10 @@ func (s *tpmSigner) Sign(random io.Reader, digest []byte, opts crypto.SignerOpts
 	return nil, fmt.Errorf("the TPM %s does not sign with this key; was the key made in another TPM?", s.device)
 }
 
-var errTPMPassword = errors.New("key_password is not the authorization value of the TPM key")
+var (
+	errTPMPassword = errors.New("key_password is not the authorization value of the TPM key")
+	errTPMUse      = errors.New("the TPM key is none that can sign; make another key")
+)
 
 // checkDevice reports why the present account cannot use the TPM. It sends no command.
 func (s *tpmSigner) checkDevice() error {
@@ -108,6 +138,8 @@ func openTPM(path string) (tpm transport.TPMCloser, err error) {
 		tpm, err = linuxtpm.Open(path)
 	}
 	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("tpm: there is no %s here; a unit of systemd sees it with PrivateDevices=no", path)
 	case errors.Is(err, fs.ErrPermission):
 		return nil, fmt.Errorf("tpm: this account may not use %s; let it into the device's group", path)
 	case errors.Is(err, linuxtpm.ErrFileIsNotDevice):

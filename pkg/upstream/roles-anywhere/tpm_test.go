@@ -2,9 +2,13 @@ package rolesanywhere
 
 import (
 	"bytes"
+	"context"
+	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -122,7 +126,7 @@ func TestWhatStopsATPMIsSaidInOneSentence(t *testing.T) {
 		check     string // what Check says
 		fetch     string // what a fetch says
 	}{
-		{"no TPM", "/nowhere/tpm", open, "", "tpm: stat /nowhere/tpm: no such file or directory", "KEY: signing: tpm: stat /nowhere/tpm: no such file or directory"},
+		{"no TPM", "/nowhere/tpm", open, "", "tpm: there is no /nowhere/tpm here; a unit of systemd sees it with PrivateDevices=no", "KEY: signing: tpm: there is no /nowhere/tpm here; a unit of systemd sees it with PrivateDevices=no"},
 		{"no device", regular, open, "", "tpm: " + regular + " is no device; set the path of a TPM, such as /dev/tpmrm0", "KEY: signing: tpm: " + regular + " is no device; set the path of a TPM, such as /dev/tpmrm0"},
 		{"another TPM", other, open, "", "", "KEY: signing: the TPM " + other + " does not sign with this key; was the key made in another TPM?"},
 		{"no authorization", socket, closed, "", "KEY: the TPM key has an authorization value; set key_password to it", "KEY: the TPM key has an authorization value; set key_password to it"},
@@ -164,6 +168,62 @@ func TestAWrongAuthorizationIsTriedOnce(t *testing.T) {
 		t.Error("the changed password is no reason to try again")
 	}
 	p.expect("web01")
+}
+
+// TestATPMThatDoesNotAnswerHoldsUpNoMoreThanOneAttempt, which takes its time-out.
+func TestATPMThatDoesNotAnswerHoldsUpNoMoreThanOneAttempt(t *testing.T) {
+	text, err := os.ReadFile("testdata/tss2.pem")
+	must(t, err)
+	dir, err := os.MkdirTemp("", "purser-tpm-")
+	must(t, err)
+	defer os.RemoveAll(dir)
+	silent, err := net.Listen("unix", filepath.Join(dir, "tpm")) // it takes connections, and nothing more
+	must(t, err)
+	defer silent.Close()
+	key, err := (&Options{TPM: silent.Addr().String()}).parseKey(text, credential.Secret{})
+	must(t, err)
+	want := "the TPM " + silent.Addr().String() + " does not answer"
+	before := runtime.NumGoroutine()
+	for range 20 {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		if _, err := key.sign(ctx, make([]byte, 32)); err == nil || err.Error() != want {
+			t.Errorf("got %v, want %s", err, want)
+		}
+		cancel()
+	}
+	if more := runtime.NumGoroutine() - before; more > 5 {
+		t.Errorf("there are %d goroutines more than before", more)
+	}
+}
+
+// TestATPMThatAnswersRubbishIsAnError, whatever go-tpm makes of it.
+func TestATPMThatAnswersRubbishIsAnError(t *testing.T) {
+	text, err := os.ReadFile("testdata/tss2.pem")
+	must(t, err)
+	dir, err := os.MkdirTemp("", "purser-tpm-")
+	must(t, err)
+	defer os.RemoveAll(dir)
+	for i, rubbish := range []string{"", "\x80", "\x80\x01\x00\x00\x00\x0a\x00\x00\x00\x00", "\x80\x02\xff\xff\xff\xff\x00\x00\x00\x00" + secretText, strings.Repeat("\xff", 4096)} {
+		l, err := net.Listen("unix", filepath.Join(dir, fmt.Sprint(i)))
+		must(t, err)
+		go func() {
+			for {
+				conn, err := l.Accept()
+				if err != nil {
+					return
+				}
+				_, _ = conn.Read(make([]byte, 4096))
+				_, _ = conn.Write([]byte(rubbish))
+				_ = conn.Close()
+			}
+		}()
+		key, err := (&Options{TPM: l.Addr().String()}).parseKey(text, credential.Secret{})
+		must(t, err)
+		if _, err := key.sign(t.Context(), make([]byte, 32)); err == nil || strings.Contains(err.Error(), secretText) {
+			t.Errorf("%q: got %v", rubbish, err)
+		}
+		must(t, l.Close())
+	}
 }
 
 func TestTPMKeysAreReadStrictly(t *testing.T) {
