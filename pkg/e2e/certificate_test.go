@@ -191,9 +191,9 @@ func TestACertificateRotatesWhileTheAgentServes(t *testing.T) {
 		}
 		return nil
 	}))
-	expires := "the certificate in " + host.dir + "/host.pem expires on " + soon.NotAfter.UTC().Format(time.RFC3339)
-	expectCheck(t, agent, 0, "warning: "+expires)
-	if !strings.Contains(agent.Output(), expires) {
+	expires := soon.NotAfter.UTC().Format(time.RFC3339)
+	expectCheck(t, agent, 0, "warning: the certificate in "+host.dir+"/host.pem expires on "+expires)
+	if !strings.Contains(agent.Output(), `"expires":"`+expires+`"`) {
 		t.Error("the log does not warn of the certificate's end")
 	}
 	noSecretOfAKey(t, agent, password, key, lateKey, soonKey)

@@ -110,15 +110,12 @@ func (id *identity) current(file string, now time.Time) error {
 // longestNotice is how long before its end at most a certificate is warned about.
 const longestNotice = 30 * 24 * time.Hour
 
-// ending warns of a certificate of whose life less than a fifth is left: those who renew
-// certificates do so earlier.
-func (id *identity) ending(file string, now time.Time) string {
+// ending reports whether less than a fifth of the certificate's life is left, and how
+// much: those who renew certificates do so earlier.
+func (id *identity) ending(now time.Time) (left time.Duration, soon bool) {
 	notice := min(id.leaf.NotAfter.Sub(id.leaf.NotBefore)/5, longestNotice)
-	left := id.leaf.NotAfter.Sub(now)
-	if left > notice || left < 0 {
-		return ""
-	}
-	return fmt.Sprintf("the certificate in %s expires on %s, in %v; no renewal has come yet", file, stamp(id.leaf.NotAfter), left.Round(time.Minute))
+	left = id.leaf.NotAfter.Sub(now).Round(time.Minute)
+	return left, left <= notice
 }
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

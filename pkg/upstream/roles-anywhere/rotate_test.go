@@ -187,11 +187,11 @@ func TestTheEndOfACertificateIsSaidAheadOfTime(t *testing.T) {
 			}
 			id, _, err := p.source.kept.Get()
 			must(t, err)
-			want := fmt.Sprintf("the certificate in %s expires on %s, in %v; no renewal has come yet", p.options.Certificate, stamp(id.leaf.NotAfter), c.left)
+			want := fmt.Sprintf("the certificate in %s expires on %s, in %v, and no renewal has come yet", p.options.Certificate, stamp(id.leaf.NotAfter), c.left)
 			if len(warnings) != 1 || warnings[0] != want {
 				t.Errorf("got %q, want %q", warnings, want)
 			}
-			if lines != 1 || !strings.Contains(p.log.String(), "no renewal has come yet") {
+			if lines != 1 || !strings.Contains(p.log.String(), `"expires":"`+stamp(id.leaf.NotAfter)+`"`) {
 				t.Errorf("logged %s, want one warning", p.log)
 			}
 			p.rotate("renewed")

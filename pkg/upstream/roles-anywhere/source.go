@@ -104,14 +104,16 @@ func (s *Source) identity() (*identity, error) {
 
 // warn logs once a day that the certificate is about to end.
 func (s *Source) warn(id *identity, now time.Time) {
-	text := id.ending(s.options.Certificate, now)
+	left, soon := id.ending(now)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if text == "" {
+	switch {
+	case !soon:
 		s.warned = time.Time{}
-	} else if now.Sub(s.warned) >= 24*time.Hour {
+	case now.Sub(s.warned) >= 24*time.Hour:
 		s.warned = now
-		s.log.Warn().Msg(text)
+		s.log.Warn().Str("certificate", s.options.Certificate).Str("expires", stamp(id.leaf.NotAfter)).Stringer("left", left).
+			Msg("the certificate is about to expire, and no renewal has come yet")
 	}
 }
 
@@ -229,8 +231,8 @@ func (s *Source) Warnings() []string {
 	if err := id.current(s.options.Certificate, now); err != nil {
 		return []string{err.Error()}
 	}
-	if text := id.ending(s.options.Certificate, now); text != "" {
-		return []string{text}
+	if left, soon := id.ending(now); soon {
+		return []string{fmt.Sprintf("the certificate in %s expires on %s, in %v, and no renewal has come yet", s.options.Certificate, stamp(id.leaf.NotAfter), left)}
 	}
 	return nil
 }
