@@ -55,7 +55,7 @@ var scenes = map[string]func(t *testing.T) scene{
 		return scene{
 			upstreams: "  tried: " + o.section("web") + "\n", given: "web",
 			fail: o.service.SetFaults, asked: func() int { return o.service.Requests().Total },
-			faults: answers(mock.Incomplete, mock.Empty),
+			faults: append(answers(mock.Incomplete, mock.Empty), mock.Fault{Kind: mock.Code, Code: "AccessDeniedException"}),
 		}
 	},
 	"sts": func(t *testing.T) scene {

@@ -10,7 +10,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
+
+	"github.com/purser-agent/purser/pkg/config"
 	"github.com/purser-agent/purser/pkg/mock"
+	"github.com/purser-agent/purser/pkg/store"
 )
 
 // An office is a Roles Anywhere, and a host with a certificate for it.
@@ -82,24 +86,28 @@ func TestACertificateIsTheStartOfAChain(t *testing.T) {
 	}
 }
 
-// TestARotatedCertificateIsARetryAtOnce, as whoever failed for it need not wait.
+// TestARotatedCertificateIsARetryAtOnce, however long the pause after a refusal.
 func TestARotatedCertificateIsARetryAtOnce(t *testing.T) {
 	o := startOffice(t)
-	expired := mock.CertificateFor("web01")
-	expired.NotBefore, expired.NotAfter = time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour)
-	o.issue(expired)
+	trusted := o.authority
+	var err error
+	if o.authority, err = mock.NewAuthority("another authority", nil); err != nil {
+		t.Fatal(err)
+	}
+	o.issue(mock.CertificateFor("web01"))
 	r := startAgent(t, o.config(""))
-	r.awaitStatus("host.pem expired on ")
-	for deadline := time.Now().Add(10 * time.Second); r.failures() < 4; time.Sleep(20 * time.Millisecond) { // the next wait is long
+	r.awaitStatus("does not trust the certificate in ")
+	for deadline := time.Now().Add(10 * time.Second); r.failures() < 10; { // minutes, as a rule
 		if time.Now().After(deadline) {
 			t.Fatalf("only %d failures", r.failures())
 		}
 		_ = r.client().Refresh(t.Context())
 	}
+	o.authority = trusted
 	o.issue(mock.CertificateFor("web01"))
 	began := time.Now()
 	r.waitReady()
-	if took := time.Since(began); took > 3*time.Second {
+	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("a new certificate was used after %v", took)
 	}
 	r.keysOf("web")
@@ -113,4 +121,20 @@ func (r *running) failures() int {
 		r.t.Fatalf("%+v, %v", report, err)
 	}
 	return report.Credentials[0].Failures
+}
+
+// TestASessionForACertificateLimitsAChain as every session of a role does.
+func TestASessionForACertificateLimitsAChain(t *testing.T) {
+	o := startOffice(t)
+	c := &cloud{stsURL: o.url}
+	r := &running{t: t, file: filepath.Join(t.TempDir(), "purser.yaml")}
+	r.write(o.config(strings.Replace(c.hop("b", "credential: web"), "}}}", ", duration: 2h}}}", 1)))
+	loaded, err := config.Load(configOptions([]string{r.file}, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `upstream "b-hop": roles.b.duration: 2h0m0s is too long: the base is the session of a role itself`
+	if _, err := openSources(loaded.Upstreams, &store.Store{}, zerolog.Nop()); err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("got %v, want %s", err, want)
+	}
 }
