@@ -90,8 +90,9 @@ While it runs it takes orders below /_mock/ of the same address:
 
 With --sts there is an STS beside it: it lets AssumeRole calls assume the roles of
 --sts-role, or any, if they are signed with keys that this process made, and answers
-with more of them. It takes the same orders below /_mock/ of its own address, and tells
-by GET /_mock/assumptions who assumed what.
+with more of them. AssumeRoleWithWebIdentity calls take a token of --sts-provider, which
+is verified by the keys that its issuer publishes. It takes the same orders below /_mock/
+of its own address, and tells by GET /_mock/assumptions who assumed what.
 
 With --vault there is a Vault beside it, with AWS keys below aws/creds/ that the STS
 knows, for an AppRole and a token that it tells. It takes the same orders, tells by
@@ -152,8 +153,8 @@ func services(listen listenFlags, ims imsFlags, sts stsFlags, vault vaultFlags, 
 	}
 	all := []service{{"ims", listen.address, first, first.URL}}
 	switch {
-	case sts.address == "" && len(sts.roles)+len(sts.faults) > 0:
-		return nil, errors.New("--sts-role and --sts-fault need --sts")
+	case sts.address == "" && len(sts.roles)+len(sts.providers)+len(sts.faults) > 0:
+		return nil, errors.New("--sts-role, --sts-provider and --sts-fault need --sts")
 	case sts.address != "":
 		handler, err := sts.handler(keys, log)
 		if err != nil {

@@ -53,8 +53,10 @@ func TestWrongSTSFlags(t *testing.T) {
 		args []string
 		want string
 	}{
-		"a role without STS":  {[]string{"--sts-role", "arn:aws:iam::123456789012:role/x"}, "--sts-role and --sts-fault need --sts"},
+		"a role without STS":  {[]string{"--sts-role", "arn:aws:iam::123456789012:role/x"}, "--sts-role, --sts-provider and --sts-fault need --sts"},
 		"no ARN":              {[]string{"--sts", "127.0.0.1:0", "--sts-role", "x"}, `--sts-role: "x" is not the ARN of a role`},
+		"a provider alone":    {[]string{"--sts-provider", "https://x,y"}, "--sts-role, --sts-provider and --sts-fault need --sts"},
+		"no audience":         {[]string{"--sts", "127.0.0.1:0", "--sts-provider", "https://x"}, `--sts-provider: "https://x" is not like https://issuer.example.com,sts.amazonaws.com`},
 		"an unknown fault":    {[]string{"--sts", "127.0.0.1:0", "--sts-fault", "x"}, `--sts-fault: fault "x": unknown kind`},
 		"an address in words": {[]string{"--listen", "127.0.0.1:0", "--sts", "here"}, "missing port in address"},
 	} {

@@ -151,6 +151,10 @@ func checkUpstream(ctx context.Context, loop *refresh.Loop, out io.Writer) error
 	if err != nil {
 		return err
 	}
+	if len(fetched) == 0 {
+		fmt.Fprintf(out, "upstream %s: not asked, it has nothing but credentials on demand\n", loop.Upstream)
+		return nil
+	}
 	noun := "credentials"
 	if len(fetched) == 1 {
 		noun = "credential"

@@ -182,12 +182,15 @@ func openSources(upstreams map[string]config.Upstream, stock *store.Store, log z
 			}
 			declared[key] = name
 		}
-		if len(keys) == 0 {
+		if keys == nil {
 			listing = append(listing, name)
 		}
 		all.byName[name], all.bases[name] = s, on
 	}
-	var err error
+	err := checkDemand(all.byName)
+	if err != nil {
+		return nil, err
+	}
 	all.givers, err = givers(upstreams, declared, listing)
 	return all, err
 }

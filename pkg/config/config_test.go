@@ -98,6 +98,7 @@ type stsOptions struct {
 	DualStack bool               `koanf:"dual_stack"`
 	Proxy     string             `koanf:"proxy"`
 	Roles     map[string]stsRole `koanf:"roles"`
+	OnDemand  map[string]stsRole `koanf:"on_demand"`
 }
 
 // identityOptions are of a kind whose name has a hyphen.

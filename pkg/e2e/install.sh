@@ -44,6 +44,16 @@ install_node_modules() {
 	fi
 }
 
+# Squid is started by a test only, never as a service of this machine.
+install_squid() {
+	local unit=/etc/systemd/system/squid.service
+	if ((EUID == 0)) && [[ ! -e /usr/sbin/squid && ! -e $unit ]]; then
+		mkdir -p "${unit%/*}"
+		ln -s /dev/null "$unit"
+	fi
+	install_packages squid openssl
+}
+
 # The tree comes from where this machine gets its own Debian from.
 install_tree() {
 	local codename mirror
@@ -69,6 +79,7 @@ install_tree() {
 }
 
 install_packages "${packages[@]}"
+install_squid
 # Some builds of nodejs bring npm along, and Debian's does not.
 command -v npm >/dev/null || install_packages npm
 install_node_modules

@@ -177,7 +177,7 @@ func (l *Loop) Begin() {
 	if l.trial == nil {
 		now = now.Add(time.Duration(float64(l.Splay) * unit(l.Host, l.Upstream, "splay")))
 	}
-	if declared := Declared(l.Source); len(declared) > 0 {
+	if declared := Declared(l.Source); declared != nil {
 		l.adopt(declared, true, now)
 	} else {
 		l.lister = &job{list: true, draw: NewDraw(l.Host, l.Upstream, ""), place: -1}

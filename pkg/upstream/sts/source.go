@@ -71,10 +71,45 @@ func (s *Source) Declared() []credential.Key {
 // List returns Declared: STS has no list.
 func (s *Source) List(context.Context) ([]credential.Key, error) { return s.Declared(), nil }
 
+// Allows reports whether key is the ARN of a role that may be assumed on demand.
+func (s *Source) Allows(key credential.Key) bool {
+	_, _, ok := s.onDemand(key)
+	return ok
+}
+
+// onDemand returns a role that somebody may ask for by its ARN, and its own name. All
+// that a session of it depends on is in the configuration of the one pattern that fits,
+// so the ARN alone tells one session from another.
+func (s *Source) onDemand(key credential.Key) (name string, role Role, ok bool) {
+	arn, ok := awsapi.ParseRole(key.Name)
+	if !ok || key.Variant != "" {
+		return "", Role{}, false
+	}
+	for _, role := range s.options.OnDemand {
+		if awsapi.RolePattern(role.RoleARN).Matches(key.Name) {
+			role.RoleARN = key.Name
+			return arn.Name, role, true
+		}
+	}
+	return "", Role{}, false
+}
+
+// Patterns are those of the roles that may be assumed on demand.
+func (s *Source) Patterns() (patterns []awsapi.RolePattern) {
+	for _, name := range slices.Sorted(maps.Keys(s.options.OnDemand)) {
+		patterns = append(patterns, awsapi.RolePattern(s.options.OnDemand[name].RoleARN))
+	}
+	return patterns
+}
+
 // Fetch assumes a role with the base that is in stock now.
 func (s *Source) Fetch(ctx context.Context, key credential.Key) (credential.Credential, error) {
-	role, declared := s.options.Roles[key.Name]
-	if key.Variant != "" || !declared {
+	name := key.Name
+	role, known := s.options.Roles[name]
+	if !known {
+		name, role, known = s.onDemand(key)
+	}
+	if key.Variant != "" || !known {
 		return nil, fmt.Errorf("role %q: %w in the configuration of this upstream", key, credential.ErrNotFound)
 	}
 	b, err := s.read(ctx)
@@ -82,7 +117,7 @@ func (s *Source) Fetch(ctx context.Context, key credential.Key) (credential.Cred
 		s.stock.Failed(nil)
 		return nil, err
 	}
-	c, err := s.assume(ctx, key.Name, role, b)
+	c, err := s.assume(ctx, name, role, b)
 	if err != nil {
 		s.stock.Failed(b.keys)
 		if fault, ok := errors.AsType[*upstream.Error](err); ok && fault.Kind == upstream.ClassExpired && fault.Status >= 400 {

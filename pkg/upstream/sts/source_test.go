@@ -290,3 +290,51 @@ func TestABaseThatWaitsIsToldFromOneThatIsWrong(t *testing.T) {
 		}
 	}
 }
+
+func TestARoleOnDemandIsAssumedAsItsPatternSays(t *testing.T) {
+	p := newPlace(t, mock.STSOptions{}, func(o *Options, _ *httptest.Server) {
+		o.OnDemand = map[string]Role{
+			"app": {Session: awsapi.Session{RoleARN: "arn:aws:iam::123456789012:role/app-*", SessionName: "{{ .Credential }}"}, ExternalID: "one", Tags: map[string]string{"team": "a"}},
+			"db":  {Session: awsapi.Session{RoleARN: "arn:aws:iam::123456789012:role/db/*", Policy: `{"a": 1}`}, ExternalID: "two"},
+		}
+	})
+	for arn, want := range map[string]map[string]string{
+		"arn:aws:iam::123456789012:role/app-1": {"ExternalId": "one", "RoleSessionName": "app-1", "Tags.member.1.Value": "a", "Policy": ""},
+		"arn:aws:iam::123456789012:role/db/x":  {"ExternalId": "two", "Policy": `{"a": 1}`, "Tags.member.1.Value": ""},
+	} {
+		key := credential.Key{Name: arn}
+		if !p.source.Allows(key) {
+			t.Errorf("%s is not allowed", arn)
+		}
+		got, err := p.fetch(t, arn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.RoleARN != arn {
+			t.Errorf("got keys of %s", got.RoleARN)
+		}
+		calls := p.sts.Assumptions()
+		form := calls[len(calls)-1].Form
+		for name, value := range want {
+			if form.Get(name) != value || form.Get("RoleArn") != arn {
+				t.Errorf("%s: STS was asked %v, want %s=%q", arn, form, name, value)
+			}
+		}
+	}
+	for _, key := range []credential.Key{
+		{Name: "demo"}, {Name: "app"}, {Name: "arn:aws:iam::123456789012:role/other"}, {Name: "arn:aws:iam::210987654321:role/app-1"},
+		{Name: "arn:aws:iam::123456789012:role/app-1", Variant: "x"}, {Name: "arn:aws:iam::123456789012:role/app-*"}, {Name: ""},
+	} {
+		if p.source.Allows(key) {
+			t.Errorf("%q is allowed", key)
+		}
+	}
+	for _, arn := range []string{"arn:aws:iam::123456789012:role/other", "arn:aws:iam::123456789012:role/app-1/x"} {
+		if _, err := p.fetch(t, arn); !errors.Is(err, credential.ErrNotFound) {
+			t.Errorf("%s: got %v", arn, err)
+		}
+	}
+	if got := len(p.sts.Assumptions()); got != 2 {
+		t.Errorf("STS was asked %d times", got)
+	}
+}

@@ -36,6 +36,9 @@ type Options struct {
 	Base BaseOptions `koanf:"base"`
 	// Roles are those to assume, by the name that programs see.
 	Roles map[string]Role `koanf:"roles"`
+	// OnDemand are patterns for roles that are assumed when somebody asks for one by its
+	// ARN. The names are for messages only.
+	OnDemand map[string]Role `koanf:"on_demand"`
 }
 
 // BaseOptions say what roles are assumed with: exactly one of the first three keys is
@@ -104,9 +107,14 @@ const chained = time.Hour
 // session of a role, as AWS limits such chains.
 func (o *Options) CheckChained() error {
 	var all []error
-	for _, name := range slices.Sorted(maps.Keys(o.Roles)) {
-		if d := o.Roles[name].Length(); d > chained {
-			all = append(all, fmt.Errorf("roles.%s.duration: %v is too long: the base is the session of a role itself, and AWS lets such a chain last %v at most", name, d, chained))
+	for _, section := range []struct {
+		key   string
+		roles map[string]Role
+	}{{"roles", o.Roles}, {"on_demand", o.OnDemand}} {
+		for _, name := range slices.Sorted(maps.Keys(section.roles)) {
+			if d := section.roles[name].Length(); d > chained {
+				all = append(all, fmt.Errorf("%s.%s.duration: %v is too long: the base is the session of a role itself, and AWS lets such a chain last %v at most", section.key, name, d, chained))
+			}
 		}
 	}
 	return errors.Join(all...)
@@ -126,7 +134,7 @@ func (o *Options) Validate() error {
 	if err != nil {
 		all = append(all, err)
 	}
-	if len(o.Roles) == 0 {
+	if len(o.Roles)+len(o.OnDemand) == 0 {
 		fault("roles: missing, such as NAME: {role_arn: \"arn:aws:iam::123456789012:role/demo\"}")
 	}
 	for _, name := range slices.Sorted(maps.Keys(o.Roles)) {
@@ -141,5 +149,28 @@ func (o *Options) Validate() error {
 			fault("base.credential: %q is one of this upstream's own roles", name)
 		}
 	}
+	all = append(all, o.checkDemand(partition)...)
 	return errors.Join(append(all, o.Options.Validate())...)
+}
+
+// checkDemand reports what is wrong with the patterns. No role may fit two of them:
+// what it is assumed with would be a matter of chance.
+func (o *Options) checkDemand(partition string) (all []error) {
+	names := slices.Sorted(maps.Keys(o.OnDemand))
+	for i, name := range names {
+		role := o.OnDemand[name]
+		pattern := awsapi.RolePattern(role.RoleARN)
+		if err := pattern.Check(partition); err != nil {
+			all = append(all, fmt.Errorf("on_demand.%s.role_arn: %w", name, err))
+		}
+		for _, err := range append(role.CheckRest(), role.checkMarks()...) {
+			all = append(all, fmt.Errorf("on_demand.%s.%w", name, err))
+		}
+		for _, other := range names[:i] {
+			if pattern.Overlaps(awsapi.RolePattern(o.OnDemand[other].RoleARN)) {
+				all = append(all, fmt.Errorf("on_demand.%s.role_arn: there are roles that on_demand.%s is for, too; make the patterns exclude each other", name, other))
+			}
+		}
+	}
+	return all
 }

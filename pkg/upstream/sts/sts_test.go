@@ -29,6 +29,16 @@ func options() *Options {
 // role is one of which only the ARN is configured.
 func role(arn string) Role { return Role{Session: awsapi.Session{RoleARN: arn}} }
 
+// demand sets patterns for roles on demand, named a, b and so on.
+func demand(patterns ...string) func(*Options) {
+	return func(o *Options) {
+		o.OnDemand = map[string]Role{}
+		for i, pattern := range patterns {
+			o.OnDemand[string(rune('a'+i))] = role(pattern)
+		}
+	}
+}
+
 // golden compares text with a file.
 func golden(t *testing.T, name, got string) {
 	t.Helper()
@@ -51,7 +61,11 @@ func TestValidateAcceptsWhatSTSTakes(t *testing.T) {
 	for name, change := range map[string]func(*Options){
 		"the least":         func(*Options) {},
 		"a base's upstream": func(o *Options) { o.Base = BaseOptions{Upstream: "datacenter"} },
-		"the chain":         func(o *Options) { o.Base = BaseOptions{Chain: "default", Profile: "x", CredentialsFile: "/x"} },
+		"patterns alone": func(o *Options) {
+			o.Roles = nil
+			demand("arn:aws:iam::123456789012:role/app-*", "arn:aws:iam::123456789012:role/app/*")(o)
+		},
+		"the chain": func(o *Options) { o.Base = BaseOptions{Chain: "default", Profile: "x", CredentialsFile: "/x"} },
 		"China": func(o *Options) {
 			o.Region, o.Roles["demo"] = "cn-north-1", role("arn:aws-cn:iam::123456789012:role/x")
 		},
@@ -139,8 +153,23 @@ func TestValidateNamesEachKeyThatSTSWouldNotTake(t *testing.T) {
 		"a reserved tag":       {of(Role{Tags: map[string]string{"AWS:x": ""}}), `roles.demo.tags: "AWS:x" cannot be the key of a tag`},
 		"a tag's value":        {of(Role{Tags: map[string]string{"x": "a;b"}}), "roles.demo.tags.x: the value must have at most 256"},
 		"two tags as one":      {of(Role{Tags: map[string]string{"Team": "", "team": ""}}), `roles.demo.tags: "Team" and "team" are the same to STS`},
-		"a transitive tag":     {of(Role{TransitiveTags: []string{"x"}}), `roles.demo.transitive_tags: "x" is not one of tags`},
-		"the shared options":   {func(o *Options) { o.Timeouts = upstream.Timeouts{} }, "timeouts.dial: "},
+		"an open account":      {demand("arn:aws:iam::*:role/x"), "on_demand.a.role_arn: \"arn:aws:iam::*:role/x\" is not a pattern for roles of one account"},
+		"no pattern":           {demand(""), "on_demand.a.role_arn: missing, such as arn:aws:iam::123456789012:role/app-*"},
+		"patterns that meet":   {demand("arn:aws:iam::123456789012:role/app-*", "arn:aws:iam::123456789012:role/*-x"), "on_demand.b.role_arn: there are roles that on_demand.a is for, too; make the patterns exclude each other"},
+		"a pattern's duration": {func(o *Options) {
+			demand("arn:aws:iam::123456789012:role/*")(o)
+			r := o.OnDemand["a"]
+			r.Duration = time.Second
+			o.OnDemand["a"] = r
+		}, "on_demand.a.duration: 1s is not between"},
+		"a pattern's ID": {func(o *Options) {
+			demand("arn:aws:iam::123456789012:role/*")(o)
+			r := o.OnDemand["a"]
+			r.ExternalID = "x"
+			o.OnDemand["a"] = r
+		}, "on_demand.a.external_id: must have 2 to 1224"},
+		"a transitive tag":   {of(Role{TransitiveTags: []string{"x"}}), `roles.demo.transitive_tags: "x" is not one of tags`},
+		"the shared options": {func(o *Options) { o.Timeouts = upstream.Timeouts{} }, "timeouts.dial: "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := options()
@@ -159,7 +188,9 @@ func TestCheckChainedNamesRolesOfMoreThanAnHour(t *testing.T) {
 		t.Error(err)
 	}
 	o.Roles["long"] = Role{Session: awsapi.Session{RoleARN: demoARN, Duration: 12 * time.Hour}}
-	const want = "roles.long.duration: 12h0m0s is too long: the base is the session of a role itself, and AWS lets such a chain last 1h0m0s at most"
+	o.OnDemand = map[string]Role{"long": o.Roles["long"]}
+	const what = ".long.duration: 12h0m0s is too long: the base is the session of a role itself, and AWS lets such a chain last 1h0m0s at most"
+	const want = "roles" + what + "\non_demand" + what
 	if err := o.CheckChained(); err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
