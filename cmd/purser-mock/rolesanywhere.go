@@ -45,12 +45,8 @@ func (f *anywhereFlags) handler(keys *mock.Keys, log zerolog.Logger) (*mock.Role
 		}
 	}
 	handler := mock.NewRolesAnywhere(mock.RolesAnywhereOptions{Keys: keys, Authorities: authorities, Distrusting: f.distrusting, Log: log})
-	for _, text := range f.faults {
-		fault, err := mock.ParseFault(text)
-		if err != nil {
-			return nil, fmt.Errorf("--roles-anywhere-fault: %w", err)
-		}
-		handler.AddFaults(fault)
+	if err := addFaults(&handler.Control, "--roles-anywhere-fault", f.faults); err != nil {
+		return nil, err
 	}
 	return handler, nil
 }

@@ -61,6 +61,9 @@ func (v *Vault) process(c *vaultCall, path string) (*envelope, *vaultError) {
 	if refusal := c.read(); refusal != nil {
 		return nil, refusal
 	}
+	if c.does == canList && !strings.HasSuffix(c.path, "/") {
+		c.path += "/"
+	}
 	c.mount, _, c.below = v.find(c.namespace + c.path)
 	if text := c.r.Header.Get("X-Vault-Wrap-TTL"); text != "" {
 		if c.wrap = vaultTime(text); c.wrap == 0 {
@@ -82,7 +85,13 @@ func (v *Vault) process(c *vaultCall, path string) (*envelope, *vaultError) {
 	if env == nil {
 		return nil, nil
 	}
-	env.RequestID = vaultID()
+	if lease := v.leases[env.LeaseID]; lease != nil && c.token != nil && c.token.spent {
+		v.endLease(lease)
+		return nil, refuse(http.StatusBadRequest, "Secret cannot be returned; token had one use left, so leased credentials were immediately revoked.")
+	}
+	if env.WrapInfo == nil {
+		env.RequestID = vaultID()
+	}
 	if v.o.Newer {
 		env.MountType = v.mounts[c.mount].kind
 	}
@@ -141,7 +150,10 @@ func clientToken(r *http.Request) string {
 // used and for what.
 func (v *Vault) authenticate(c *vaultCall) *vaultError {
 	token := v.alive(clientToken(c.r), c.now)
+	_, wrapped := v.wrapped(clientToken(c.r), c.now)
 	switch {
+	case wrapped: // the token of a wrap is for that alone
+		return errPolicy
 	case token == nil, c.hits.has(Forbidden):
 		return errDenied
 	case !fromOneOf(c.r.RemoteAddr, token.grant.BoundCIDRs):
@@ -193,8 +205,11 @@ func (v *Vault) route(c *vaultCall) (*envelope, *vaultError) {
 
 // only is an error for a call that does something else than what a path can.
 func (c *vaultCall) only(does ...string) *vaultError {
-	if slices.Contains(does, c.does) {
+	switch {
+	case slices.Contains(does, c.does):
 		return nil
+	case c.token == nil: // a login
+		return refuse(http.StatusMethodNotAllowed, "unsupported operation")
 	}
 	return errVerb
 }
