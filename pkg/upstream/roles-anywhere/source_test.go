@@ -214,6 +214,12 @@ func TestWhatStopsASessionIsSaidInOneSentence(t *testing.T) {
 	}{
 		{"expired", mock.RolesAnywhereOptions{}, lasting(-2*day, -day), "tls"},
 		{"not yet valid", mock.RolesAnywhereOptions{}, lasting(2*day, 3*day), "tls"},
+		{"expired by the clock of the service", mock.RolesAnywhereOptions{}, func(p *place) {
+			wanted := mock.CertificateFor("web01")
+			wanted.NotAfter = time.Now().Add(5 * time.Minute)
+			p.issue(p.authority, wanted)
+			fault("skew=10m")(p)
+		}, "refused permanent"},
 		{"another authority", mock.RolesAnywhereOptions{}, func(p *place) { p.issue(other, mock.CertificateFor("web01")) }, "refused permanent"},
 		{"role does not trust", mock.RolesAnywhereOptions{Distrusting: []string{demoARN}}, nil, "refused permanent"},
 		{"profile disabled", profile(mock.RolesAnywhereProfile{Roles: []string{demoARN}, Disabled: true}), nil, "refused permanent"},

@@ -57,24 +57,24 @@ func (s *tpmSigner) Public() crypto.PublicKey { return s.public }
 
 // sign implements signer. A TPM that does not answer holds up one goroutine, however
 // often it is tried.
-func (s *tpmSigner) sign(ctx context.Context, digest []byte) (signature []byte, err error) {
+func (s *tpmSigner) sign(ctx context.Context, digest []byte) ([]byte, error) {
 	silent := fmt.Errorf("the TPM %s does not answer", s.device)
 	select {
 	case s.turn <- struct{}{}:
 	case <-ctx.Done():
 		return nil, silent
 	}
+	var signature []byte
+	var err error
 	done := make(chan struct{})
-	var made []byte
-	var failure error
 	go func() {
 		defer func() { <-s.turn }()
 		defer close(done)
-		made, failure = s.use(digest)
+		signature, err = s.use(digest)
 	}()
 	select {
 	case <-done:
-		return made, failure
+		return signature, err
 	case <-ctx.Done():
 		return nil, silent
 	}
