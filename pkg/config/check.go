@@ -32,7 +32,7 @@ func (l *loader) check(c *Config) {
 	l.oneOf(path{"log", "format"}, c.Log.Format, []string{"json", "console"})
 	l.checkAWS(c.AWS)
 	l.between(path{"ready", "timeout"}, c.Ready.Timeout, 0, 24*time.Hour)
-	l.between(path{"on_demand", "wait"}, c.OnDemand.Wait, 0, 10*time.Second)
+	l.between(path{"on_demand", "wait"}, c.OnDemand.Wait, 0, 5*time.Second) // pkg/server gives an answer 10 s
 	l.checkConnections(c.Connections)
 	for _, name := range slices.Sorted(maps.Keys(c.Upstreams)) {
 		l.checkUpstream(path{"upstreams", name}, c.Upstreams[name])

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -124,5 +125,53 @@ grants:
 	must(t, err)
 	if process.Exit != 0 || !strings.Contains(process.Stdout, `"Version":1`) {
 		t.Errorf("credential-process ended with %d: %s", process.Exit, process.Stderr)
+	}
+}
+
+// TestTheDefaultChainAsABase: the keys are in a file by a profile. Without them one
+// sentence says what to do, and nobody at the address of the metadata service is asked.
+func TestTheDefaultChainAsABase(t *testing.T) {
+	sts, err := harness.StartMockWithSTS()
+	must(t, err)
+	t.Cleanup(func() { _, _ = sts.Stop() })
+	trap := newRecorder(t, loopback(t, nil), sts.Server())
+	folder := openFolder(t)
+	credentials := filepath.Join(folder, "credentials")
+	must(t, os.WriteFile(credentials, []byte("[other]\n"), 0o644))
+	agent := startAgent(t, harness.AgentOptions{NotReady: true, Config: fmt.Sprintf(`upstreams:
+  partner:
+    kind: sts
+    base: {chain: default, profile: partner, config_file: %[1]s, credentials_file: %[1]s}
+    region: eu-central-1
+    endpoint: "http://%[2]s"
+    roles: {demo: {role_arn: %[3]q}}
+`, credentials, sts.STS, demoRole) + everything, Env: []string{
+		"AWS_EC2_METADATA_SERVICE_ENDPOINT=" + trap.URL, "AWS_CONTAINER_CREDENTIALS_FULL_URI=" + trap.URL + "/v1/credentials",
+	}})
+	check := func() (exit int, said string) {
+		r, err := agent.Run("check")
+		must(t, err)
+		return r.Exit, r.Stdout
+	}
+	if exit, said := check(); exit != 1 || !strings.Contains(said, fmt.Sprintf("the base, the SDK's default chain, has no profile \"partner\": it is neither in %[1]s nor in %[1]s", credentials)) {
+		t.Errorf("check ended with %d and said\n%s", exit, said)
+	}
+	must(t, os.WriteFile(credentials, []byte("[partner]\nregion = eu-central-1\n"), 0o644))
+	if exit, said := check(); exit != 1 || !strings.Contains(said, "the base, the SDK's default chain, is empty: there are no keys in Purser's environment (AWS_ACCESS_KEY_ID), and none by the profile \"partner\"") {
+		t.Errorf("check ended with %d and said\n%s", exit, said)
+	}
+	if asked := trap.requests(); len(asked) != 0 {
+		t.Errorf("the metadata service was asked %d times", len(asked))
+	}
+
+	_, document := caller{daemonUID, nil}.curl(t, sts.Server()+securityCredentials+"test_role")
+	var k keys
+	must(t, json.Unmarshal([]byte(document), &k))
+	must(t, os.WriteFile(credentials, fmt.Appendf(nil, "[partner]\naws_access_key_id = %s\naws_secret_access_key = %s\naws_session_token = %s\n",
+		k.AccessKeyID, k.SecretAccessKey, k.Token), 0o644))
+	r, err := agent.Run("wait", "demo")
+	must(t, err)
+	if r.Exit != 0 {
+		t.Errorf("keys in the file do not help: %d %s", r.Exit, r.Stderr)
 	}
 }

@@ -269,3 +269,19 @@ func TestKeysWithoutAnEndAreToBeAskedForAgainInAnHour(t *testing.T) {
 		t.Errorf("keys that end at %v are said to end at %v", end, got)
 	}
 }
+
+func FuzzRoleOf(f *testing.F) {
+	for _, seed := range []string{"/v2/credentials/arn:aws:iam::123456789012:role%2Fapp", "/%2F", "//a%2fb//", "/%2e%2e%2farn:aws:iam::123456789012:role%2Fx"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, target string) {
+		u, err := url.ParseRequestURI(target)
+		if err != nil {
+			return
+		}
+		before, arn, ok := RoleOf(u)
+		if ok && (!credential.IsRoleARN(arn) || !strings.HasSuffix(strings.TrimRight(u.Path, "/"), strings.TrimRight(arn, "/")) || !strings.HasPrefix(u.Path, string(before))) {
+			t.Errorf("%q: got %q and %q", target, before, arn)
+		}
+	})
+}

@@ -52,6 +52,9 @@ func (l *Loop) want(key credential.Key) (<-chan struct{}, error) {
 	case l.demanded >= maxDemanded:
 		l.Log.Warn().Stringer("credential", key).Int("most", maxDemanded).Msg("too many credentials on demand, refusing another")
 		return nil, credential.ErrUnavailable
+	case l.vain() >= maxRefused:
+		l.Log.Warn().Stringer("credential", key).Int("most", maxRefused).Msg("too many credentials on demand that the upstream does not give, asking for no other")
+		return nil, credential.ErrUnavailable
 	}
 	if holder := l.Claims.Claim(l.Upstream, key, false); holder != l.Upstream {
 		return nil, credential.ErrUnavailable
@@ -63,6 +66,17 @@ func (l *Loop) want(key credential.Key) (<-chan struct{}, error) {
 	l.queue.plan(j, now)
 	l.nudge()
 	return j.attempted(), nil
+}
+
+// vain counts the keys on demand that were asked for and never given: whoever makes up
+// names cannot have the upstream asked for each.
+func (l *Loop) vain() (n int) {
+	for j := range l.failing {
+		if j.demanded && j.fetched.IsZero() {
+			n++
+		}
+	}
+	return n
 }
 
 // idle reports whether nobody has asked for a key on demand for a long time; one

@@ -53,6 +53,7 @@ const (
 	stuck       = 30 * time.Second // without a pulse for so long, a loop is not alive
 	probing     = 5                // failures in a row, over all keys, after which one attempt at a time has to do
 	maxDemanded = 1000             // keys on demand
+	maxRefused  = 100              // keys on demand that the upstream was asked for in vain
 )
 
 // A Loop keeps one upstream's credentials in stock. Its methods are safe for
