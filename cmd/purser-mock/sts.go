@@ -1,14 +1,10 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"io"
 	"net/url"
 	"regexp"
 	"strings"
-	"sync"
 
 	"github.com/rs/zerolog"
 	"github.com/spf13/pflag"
@@ -49,41 +45,8 @@ func (f *stsFlags) handler(keys *mock.Keys, log zerolog.Logger) (*mock.STS, erro
 		o.Providers = append(o.Providers, mock.Provider{Issuer: issuer, Audience: audience})
 	}
 	handler := mock.NewSTS(o)
-	for _, text := range f.faults {
-		fault, err := mock.ParseFault(text)
-		if err != nil {
-			return nil, fmt.Errorf("--sts-fault: %w", err)
-		}
-		handler.AddFaults(fault)
+	if err := addFaults(&handler.Control, "--sts-fault", f.faults); err != nil {
+		return nil, err
 	}
 	return handler, nil
-}
-
-// serveBoth serves an IMS and an STS until ctx ends or one of them cannot go on. It
-// prints the URL of the IMS and below it that of the STS.
-func serveBoth(ctx context.Context, listen listenFlags, address string, ims *mock.IMS, sts *mock.STS, log zerolog.Logger, out io.Writer) error {
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	var (
-		servers     sync.WaitGroup
-		failed, err error
-		first       = make(chan struct{})
-	)
-	servers.Go(func() {
-		defer stop()
-		failed = listen.serve(ctx, ims, log.With().Str("service", "ims").Logger(), func(server string) {
-			fmt.Fprintln(out, ims.URL(server))
-			close(first)
-		})
-	})
-	beside := listen
-	beside.address = address
-	select {
-	case <-first:
-		err = beside.serve(ctx, sts, log.With().Str("service", "sts").Logger(), func(server string) { fmt.Fprintln(out, server) })
-	case <-ctx.Done():
-	}
-	stop()
-	servers.Wait()
-	return errors.Join(failed, err)
 }

@@ -118,12 +118,28 @@ func check(ctx context.Context, c *config.Config, offline bool, out io.Writer) e
 		if err != nil {
 			failed++
 			fmt.Fprintf(out, "upstream %s: failed\n%s\n", name, indent(err.Error()))
-		} else if offline {
+			continue
+		}
+		if offline {
 			fmt.Fprintf(out, "upstream %s: not asked (--offline)\n", name)
+		}
+		for _, warning := range warnings(sources.byName[name]) {
+			fmt.Fprintln(out, "  warning:", warning)
 		}
 	}
 	if failed > 0 {
 		return fmt.Errorf("%d of %d upstreams failed", failed, len(sources.byName))
+	}
+	return nil
+}
+
+// A warner is a source that knows what will go wrong unless somebody sees to it, such as
+// the end of a certificate.
+type warner interface{ Warnings() []string }
+
+func warnings(s source) []string {
+	if w, ok := s.(warner); ok {
+		return w.Warnings()
 	}
 	return nil
 }

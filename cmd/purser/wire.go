@@ -16,6 +16,7 @@ import (
 	"github.com/purser-agent/purser/pkg/refresh"
 	"github.com/purser-agent/purser/pkg/store"
 	"github.com/purser-agent/purser/pkg/upstream/ims"
+	rolesanywhere "github.com/purser-agent/purser/pkg/upstream/roles-anywhere"
 	"github.com/purser-agent/purser/pkg/upstream/sts"
 	webidentity "github.com/purser-agent/purser/pkg/upstream/web-identity"
 )
@@ -48,7 +49,8 @@ type source interface {
 }
 
 var upstreamKinds = map[string]upstreamKind{
-	"ims": kind(ims.Defaults, ims.New).ofSessions(),
+	"ims":            kind(ims.Defaults, ims.New).ofSessions(),
+	"roles-anywhere": kind(rolesanywhere.Defaults, rolesanywhere.New).ofSessions(),
 	"sts": kindWith(sts.Defaults, func(name string, o *sts.Options, with surroundings) (*sts.Source, error) {
 		return sts.New(name, o, with.base, with.log)
 	}).ofSessions(),
