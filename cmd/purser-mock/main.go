@@ -69,7 +69,7 @@ A fault is KIND[=VALUE][,on=list|credentials][,role=NAME][,count=N][,for=TIME]. 
   empty malformed html huge gzip                       about the body
   incomplete failed expired short=TIME skew=TIME       about the document
   vanished                                             not in the list, and 404
-  code=NAME                                            of --sts and --vault: AWS's error AccessDenied and so on
+  code=NAME                                            but for the IMS: AWS's error AccessDenied and so on
 A script is a YAML list of faults that begin later, such as
   - {at: 30s, for: 1m, fault: "status=503,retry-after=10s"}
 
@@ -82,8 +82,8 @@ While it runs it takes orders below /_mock/ of the same address:
 With --sts there is an STS beside it: it lets AssumeRole calls assume the roles of
 --sts-role, or any, if they are signed with keys that this process made, and answers
 with more of them. AssumeRoleWithWebIdentity calls take a token of --sts-provider, which
-is verified by the keys that its issuer publishes. It takes the same orders below /_mock/ of its own address, and tells
-by GET /_mock/assumptions who assumed what.
+is verified by the keys that its issuer publishes. It takes the same orders below /_mock/
+of its own address, and tells by GET /_mock/assumptions who assumed what.
 
 With --vault there is a Vault beside it, with AWS keys below aws/creds/ that the STS
 knows; the AppRole and the token that may read them stand behind its URL. It takes the
@@ -94,20 +94,27 @@ on=login|token|system too, and are of these kinds more:
   sealed uninitialized no-leader forbidden mfa lease-quota quota[,retry-after=TIME]
   lease=TIME ttl=TIME ttl-text no-expiry age=TIME      about the end of keys
 
-The URL for Purser's configuration is the only line on stdout, with those of the STS and
-the Vault below it; each request is one on stderr. Exit codes: 0 good, 1 failed, 2 wrong usage.`
+With --roles-anywhere there is an IAM Roles Anywhere beside it, whose trust anchor is in
+--roles-anywhere-ca: it gives sessions of any role for a certificate of that authority, if
+the request is signed with its key. It takes the same orders, and tells by GET
+/_mock/sessions who asked for what.
+
+The URL for Purser's configuration is the only line on stdout, with those of the others
+below it; each request is one on stderr. Exit codes: 0 good, 1 failed, 2 wrong usage.`
 
 const examples = `  purser-mock
   purser-mock --role web --role batch:15m --fault latency=200ms
   purser-mock --roles 50 --script outage.yaml
   purser-mock --sts 127.0.0.1:8081 --sts-role arn:aws:iam::123456789012:role/demoRole
-  purser-mock --vault 127.0.0.1:8200 --vault-role web --vault-role batch:iam_user`
+  purser-mock --vault 127.0.0.1:8200 --vault-role web --vault-role batch:iam_user
+  purser-mock --roles-anywhere 127.0.0.1:8082 --roles-anywhere-ca ca.pem`
 
 func rootCommand(log zerolog.Logger) *cobra.Command {
 	var listen listenFlags
 	var ims imsFlags
 	var sts stsFlags
 	var vault vaultFlags
+	var anywhere anywhereFlags
 	root := &cobra.Command{
 		Use:           "purser-mock",
 		Short:         "Stands in for the identity service that Purser asks, and fails on demand",
@@ -117,7 +124,7 @@ func rootCommand(log zerolog.Logger) *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			services, err := services(listen, ims, sts, vault, log)
+			services, err := services(listen, ims, sts, vault, anywhere, log)
 			if err != nil {
 				return usageError{err}
 			}
@@ -131,6 +138,7 @@ func rootCommand(log zerolog.Logger) *cobra.Command {
 	ims.register(root.Flags())
 	sts.register(root.Flags())
 	vault.register(root.Flags())
+	anywhere.register(root.Flags())
 	root.AddCommand(&cobra.Command{
 		Use:   "version",
 		Short: "Prints the version",
@@ -141,7 +149,7 @@ func rootCommand(log zerolog.Logger) *cobra.Command {
 }
 
 // services are those that the flags ask for.
-func services(listen listenFlags, ims imsFlags, sts stsFlags, vault vaultFlags, log zerolog.Logger) ([]service, error) {
+func services(listen listenFlags, ims imsFlags, sts stsFlags, vault vaultFlags, anywhere anywhereFlags, log zerolog.Logger) ([]service, error) {
 	keys := &mock.Keys{}
 	first, err := ims.handler(keys, log)
 	if err != nil {
@@ -167,6 +175,16 @@ func services(listen listenFlags, ims imsFlags, sts stsFlags, vault vaultFlags, 
 			return nil, err
 		}
 		all = append(all, service{"vault", vault.address, handler, vault.line})
+	}
+	switch {
+	case anywhere.address == "" && anywhere.used():
+		return nil, errors.New("--roles-anywhere-ca, --roles-anywhere-distrusting and --roles-anywhere-fault need --roles-anywhere")
+	case anywhere.address != "":
+		handler, err := anywhere.handler(keys, log)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, service{"roles-anywhere", anywhere.address, handler, func(server string) string { return server }})
 	}
 	return all, nil
 }

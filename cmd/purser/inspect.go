@@ -123,8 +123,13 @@ func check(ctx context.Context, c *config.Config, offline bool, out io.Writer) e
 		if err != nil {
 			failed++
 			fmt.Fprintf(out, "upstream %s: failed\n%s\n", name, indent(err.Error()))
-		} else if offline {
+			continue
+		}
+		if offline {
 			fmt.Fprintf(out, "upstream %s: not asked (--offline)\n", name)
+		}
+		for _, warning := range warnings(sources.byName[name]) {
+			fmt.Fprintln(out, "  warning:", warning)
 		}
 	}
 	if failed > 0 {
@@ -143,6 +148,17 @@ func (t told) Write(line []byte) (int, error) {
 		fmt.Fprintf(t.out, "upstream %s: its program says: %s\n", said.Upstream, said.Line)
 	}
 	return len(line), nil
+}
+
+// A warner is a source that knows what will go wrong unless somebody sees to it, such as
+// the end of a certificate.
+type warner interface{ Warnings() []string }
+
+func warnings(s source) []string {
+	if w, ok := s.(warner); ok {
+		return w.Warnings()
+	}
+	return nil
 }
 
 // checkUpstream asks an upstream for everything, once.

@@ -59,6 +59,14 @@ var scenes = map[string]func(t *testing.T) scene{
 			faults: answers(mock.Incomplete, mock.Failed, mock.Empty),
 		}
 	},
+	"roles-anywhere": func(t *testing.T) scene {
+		o := startOffice(t)
+		return scene{
+			upstreams: "  tried: " + o.section("web") + "\n", given: "web",
+			fail: o.service.SetFaults, asked: func() int { return o.service.Requests().Total },
+			faults: append(answers(mock.Incomplete, mock.Empty), mock.Fault{Kind: mock.Code, Code: "AccessDeniedException"}),
+		}
+	},
 	"process": processScene,
 	"static":  staticScene,
 	"files":   filesScene,

@@ -21,6 +21,7 @@ import (
 	"github.com/purser-agent/purser/pkg/upstream/files"
 	"github.com/purser-agent/purser/pkg/upstream/ims"
 	"github.com/purser-agent/purser/pkg/upstream/process"
+	rolesanywhere "github.com/purser-agent/purser/pkg/upstream/roles-anywhere"
 	"github.com/purser-agent/purser/pkg/upstream/static"
 	"github.com/purser-agent/purser/pkg/upstream/sts"
 	"github.com/purser-agent/purser/pkg/upstream/vault"
@@ -76,7 +77,8 @@ var upstreamKinds = map[string]upstreamKind{
 	"process": kindWith(process.Defaults, func(name string, o *process.Options, with surroundings) (*process.Source, error) {
 		return process.New(name, o, with.programs, with.log)
 	}),
-	"static": kind(static.Defaults, static.New),
+	"roles-anywhere": kind(rolesanywhere.Defaults, rolesanywhere.New).ofSessions(),
+	"static":         kind(static.Defaults, static.New),
 	"sts": kindWith(sts.Defaults, func(name string, o *sts.Options, with surroundings) (*sts.Source, error) {
 		return sts.New(name, o, with.base, with.log)
 	}).ofSessions(),

@@ -82,9 +82,13 @@ func (s *STS) explain(a *upstream.Answer, c Call) error {
 	return fault
 }
 
-// clocks says how far ours is from that of STS, where the answer has shown that.
-func (s *STS) clocks() string {
-	side, skew := "behind", s.Client.Skew()
+// clocks is Clocks for STS.
+func (s *STS) clocks() string { return Clocks(s.Client.Skew()) }
+
+// Clocks says how far our clock is from that of a service that is ahead of it by skew,
+// where its answer has shown that.
+func Clocks(skew time.Duration) string {
+	side := "behind"
 	switch {
 	case skew == 0:
 		return ""

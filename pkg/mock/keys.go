@@ -62,16 +62,6 @@ func (k *Keys) Revoke(id string) {
 	delete(k.made, id)
 }
 
-// End ends a session now.
-func (k *Keys) End(id string) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if made, ok := k.made[id]; ok {
-		made.ends = time.Now()
-		k.made[id] = made
-	}
-}
-
 func (k *Keys) add(made key) {
 	if k == nil {
 		return

@@ -205,8 +205,10 @@ func invalid(message string) *awsError {
 // statusOf is the HTTP status with which AWS answers an error, as far as it matters.
 func statusOf(code string) int {
 	switch code {
-	case "AccessDenied", "ExpiredToken", "InvalidClientTokenId", "SignatureDoesNotMatch", "RegionDisabledException":
+	case "AccessDenied", "AccessDeniedException", "ExpiredToken", "InvalidClientTokenId", "SignatureDoesNotMatch", "RegionDisabledException":
 		return http.StatusForbidden
+	case "ResourceNotFoundException":
+		return http.StatusNotFound
 	case "InternalFailure":
 		return http.StatusInternalServerError
 	case "ServiceUnavailable":

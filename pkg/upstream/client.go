@@ -35,7 +35,7 @@ func NewClient(o Options, log zerolog.Logger) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{options: o, proxy: p, keyring: &keyring{options: o, proxy: p, log: log}}, nil
+	return &Client{options: o, proxy: p, keyring: newKeyring(o, p, log)}, nil
 }
 
 // Get asks for what is at an address.
@@ -58,12 +58,12 @@ func (c *Client) Do(req *http.Request) (*Answer, error) {
 	}
 	tried := describe(req, c.proxy)
 
-	transport, fault := c.keyring.transport()
-	if transport == nil {
+	transport, loaded, fault := c.keyring.kept.Get()
+	if !loaded {
 		return nil, &Error{Kind: ClassTLS, Tried: tried, Err: fault}
 	}
 	start := time.Now()
-	answer, err := roundTrip(transport, req)
+	answer, err := roundTrip(transport.Transport, req)
 	if err == nil {
 		answer.tried = tried
 		c.measure(start, answer)
@@ -74,7 +74,7 @@ func (c *Client) Do(req *http.Request) (*Answer, error) {
 	transport.CloseIdleConnections()
 	e := classify(ctx, tried, err, time.Since(start))
 	if e.Kind == ClassTLS {
-		e.Err = fmt.Errorf("%w%s", e.Err, c.keyring.hint(fault))
+		e.Err = fmt.Errorf("%w%s", e.Err, c.keyring.hint(transport, fault))
 	}
 	return nil, e
 }
@@ -95,9 +95,10 @@ func roundTrip(transport *http.Transport, req *http.Request) (*Answer, error) {
 
 // Certificate is the client certificate as it was last presented, nil for none.
 func (c *Client) Certificate() *x509.Certificate {
-	c.keyring.mu.Lock()
-	defer c.keyring.mu.Unlock()
-	return c.keyring.leaf
+	if used, ok := c.keyring.kept.Last(); ok {
+		return used.leaf
+	}
+	return nil
 }
 
 // Files lists the files that the client reads again when they change.
