@@ -53,7 +53,7 @@ func newClient(o upstream.Options, addresses []string, namespace string, log zer
 		}
 		config := api.NewConfig() // of the environment it reads nothing
 		config.Address, config.DisableRedirects = at.url.String(), true
-		config.Timeout, config.MaxRetries = 0, 0
+		config.Timeout = 0
 		config.CheckRetry = func(context.Context, *http.Response, error) (bool, error) { return false, nil }
 		config.HttpClient.Transport = transport
 		if at.api, err = api.NewClient(config); err != nil {

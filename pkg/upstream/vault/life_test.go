@@ -134,5 +134,10 @@ func TestSessionDetail(t *testing.T) {
 		if got, want := s.detail(), "logged in until "+clock(time.Now().Add(time.Hour), time.Now()); got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
+		f.set(func() { f.down = true })
+		time.Sleep(2 * time.Hour)
+		if got := s.detail(); got != "not logged in" {
+			t.Errorf("after its end: got %q", got)
+		}
 	})
 }

@@ -46,7 +46,7 @@ func TestEachMethodLogsIn(t *testing.T) {
 	for name, s := range map[string]setting{
 		"approle":       {},
 		"token":         {vault: mock.VaultOptions{Tokens: []mock.VaultToken{given}}, auth: Auth{Method: "token", Token: secretFile(t, given.ID)}},
-		"jwt":           {vault: mock.VaultOptions{JWTRoles: []mock.VaultJWTRole{jwtRole}}, auth: Auth{Method: "jwt", Role: "web", JWT: secretFile(t, jwt(t, nil)+"\n")}},
+		"jwt":           {vault: mock.VaultOptions{JWTRoles: []mock.VaultJWTRole{jwtRole}}, auth: Auth{Method: "jwt", Role: "web", JWT: secretFile(t, jwt(t, nil)+" \n")}},
 		"kubernetes":    {vault: mock.VaultOptions{JWTRoles: []mock.VaultJWTRole{kubeRole}}, auth: Auth{Method: "kubernetes", Role: "web", JWT: secretFile(t, jwt(t, nil))}},
 		"ldap":          {vault: mock.VaultOptions{Users: passwords}, auth: Auth{Method: "ldap", Username: "web", Password: text("CONFIDENTIAL")}},
 		"userpass":      {vault: mock.VaultOptions{Users: passwords}, auth: Auth{Method: "userpass", Username: "web", Password: text("CONFIDENTIAL")}},
@@ -259,5 +259,23 @@ func TestAnAWSLoginFollowsItsBase(t *testing.T) {
 	}
 	if err := p.keys(t); err != nil { // at once: Vault was not asked before
 		t.Errorf("with a base: %v", err)
+	}
+}
+
+func TestAnAWSLoginAllowsForAWrongClock(t *testing.T) {
+	keys := &mock.Keys{}
+	id, secret := keys.User("base")
+	g := newGate(t, setting{
+		vault: mock.VaultOptions{Keys: keys, AWSLogins: []mock.VaultAWSLogin{{Name: "web"}}},
+		auth:  Auth{Method: "aws", Role: "web", Base: BaseOptions{Credential: "base"}},
+		base:  &stock{keys: &credential.AWS{AccessKeyID: id, SecretAccessKey: credential.NewSecret(secret)}},
+	})
+	g.vault.SetFaults(mock.Fault{Kind: mock.Skew, Time: time.Hour})
+	if g.keys(t) == nil {
+		t.Fatal("a signature from an hour ago is taken")
+	}
+	g.again()
+	if err := g.keys(t); err != nil {
+		t.Errorf("the second login does not go by the clock of the first answer: %v", err)
 	}
 }

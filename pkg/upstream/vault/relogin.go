@@ -187,8 +187,10 @@ func (s *session) afterRefusal(ctx context.Context, t *token, r request, refusal
 	if err != nil {
 		return nil, err
 	}
-	if !dead {
-		return nil, refusal // so it is the policy
+	if !dead { // so it is the policy, which somebody must change
+		fault := faultOf(refusal)
+		fault.Wait = max(fault.Wait, policyRest)
+		return nil, fault
 	}
 	if s.justMade(t) {
 		return nil, s.useless(t, r, refusal)

@@ -21,7 +21,9 @@ const (
 	young = 5 * time.Second
 	lag   = time.Second
 	// known is how long it is believed that a token is alive which looked itself up.
-	known = 10 * time.Second
+	known = 30 * time.Second
+	// policyRest is the least time until what a policy forbids is asked for again.
+	policyRest = 30 * time.Second
 )
 
 // A session is what this host has with one Vault: a token, and the way to the next

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/purser-agent/purser/pkg/mock"
@@ -98,4 +99,17 @@ func TestHasNamespaces(t *testing.T) {
 			t.Errorf("%s: got %v, want %v", health, got, want)
 		}
 	}
+}
+
+func TestSurveyAsksOnceWhereTheAnswerIsANo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeVault()
+		f.forbidden["sys/health"] = true
+		s := sessionOn(t, f)
+		s.auth.Namespace = "team-a"
+		asking(t, s, billing, time.Hour)
+		if got := f.count("sys/health"); got != 1 {
+			t.Errorf("got %d looks, want 1", got)
+		}
+	})
 }
