@@ -204,6 +204,28 @@ func TestWhatAProgramLeavesBehindIsKilledAndHoldsNothingUp(t *testing.T) {
 	}
 }
 
+func TestWhatAProgramLeavesBehindDoesNotLastUntilOthersEnd(t *testing.T) {
+	h := start(t)
+	other := make(chan error, 1)
+	go func() {
+		_, err := h.Run(t.Context(), sh("sleep 3"), func(string) {})
+		other <- err
+	}()
+	out, _, err := run(t, h, sh("sleep 300 & echo $!"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone(t, strings.TrimSpace(out))
+	select {
+	case err := <-other:
+		t.Errorf("it lasted until another program ended (%v)", err)
+	default:
+	}
+	if err := <-other; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestATimeOutKillsAllOfAProgramAndOfNoOther(t *testing.T) {
 	h := start(t)
 	pids := filepath.Join(t.TempDir(), "pids")
