@@ -218,7 +218,7 @@ func TestWhatAProgramLeavesBehindDoesNotLastUntilOthersEnd(t *testing.T) {
 	gone(t, strings.TrimSpace(out))
 	select {
 	case err := <-other:
-		t.Errorf("it lasted until another program ended (%v)", err)
+		t.Fatalf("it lasted until another program ended (%v)", err)
 	default:
 	}
 	if err := <-other; err != nil {
@@ -231,7 +231,7 @@ func TestATimeOutKillsAllOfAProgramAndOfNoOther(t *testing.T) {
 	pids := filepath.Join(t.TempDir(), "pids")
 	other := make(chan error, 1)
 	go func() {
-		out, err := h.Run(t.Context(), sh("setsid sh -c 'sleep 1; echo other' & sleep 1.2"), func(string) {})
+		out, err := h.Run(t.Context(), sh("(setsid sh -c 'sleep 1; echo other' &); sleep 1.2"), func(string) {})
 		if err == nil && string(out) != "other\n" {
 			err = fmt.Errorf("the other program printed %q", out)
 		}
