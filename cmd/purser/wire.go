@@ -19,8 +19,10 @@ import (
 	"github.com/purser-agent/purser/pkg/upstream/files"
 	"github.com/purser-agent/purser/pkg/upstream/ims"
 	"github.com/purser-agent/purser/pkg/upstream/process"
+	rolesanywhere "github.com/purser-agent/purser/pkg/upstream/roles-anywhere"
 	"github.com/purser-agent/purser/pkg/upstream/static"
 	"github.com/purser-agent/purser/pkg/upstream/sts"
+	webidentity "github.com/purser-agent/purser/pkg/upstream/web-identity"
 )
 
 // This file is the table of contents: every kind of upstream and every dialect that
@@ -57,9 +59,13 @@ var upstreamKinds = map[string]upstreamKind{
 	"process": kindWith(process.Defaults, func(name string, o *process.Options, with surroundings) (*process.Source, error) {
 		return process.New(name, o, with.programs, with.log)
 	}),
-	"static": kind(static.Defaults, static.New),
+	"roles-anywhere": kind(rolesanywhere.Defaults, rolesanywhere.New).ofSessions(),
+	"static":         kind(static.Defaults, static.New),
 	"sts": kindWith(sts.Defaults, func(name string, o *sts.Options, with surroundings) (*sts.Source, error) {
 		return sts.New(name, o, with.base, with.log)
+	}).ofSessions(),
+	"web-identity": kindWith(webidentity.Defaults, func(name string, o *webidentity.Options, with surroundings) (*webidentity.Source, error) {
+		return webidentity.New(name, o, with.base, with.log)
 	}).ofSessions(),
 }
 
@@ -188,12 +194,15 @@ func openSources(upstreams map[string]config.Upstream, stock *store.Store, with 
 			}
 			declared[key] = name
 		}
-		if len(keys) == 0 {
+		if keys == nil {
 			listing = append(listing, name)
 		}
 		all.byName[name], all.bases[name] = s, on
 	}
-	var err error
+	err := checkDemand(all.byName)
+	if err != nil {
+		return nil, err
+	}
 	all.givers, err = givers(upstreams, declared, listing)
 	return all, err
 }

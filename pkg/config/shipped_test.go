@@ -9,8 +9,6 @@ import (
 	"slices"
 	"testing"
 	"time"
-
-	"github.com/purser-agent/purser/pkg/credential"
 )
 
 const shippedFile = "../../etc/purser.yaml"
@@ -28,31 +26,6 @@ func shipped(t *testing.T) string {
 // rule that its head explains.
 func turnedOn(text string) string {
 	return regexp.MustCompile(`(?m)^#([^#])`).ReplaceAllString(text, "$1")
-}
-
-// keysOptions stand for the kinds that are not tried out elsewhere in this package.
-type keysOptions struct {
-	Path        string            `koanf:"path"`
-	Profiles    map[string]string `koanf:"profiles"`
-	Credentials map[string]struct {
-		Command         []string                        `koanf:"command"`
-		Env             map[string]credential.SecretRef `koanf:"env"`
-		Socket          string                          `koanf:"socket"`
-		Timeout         time.Duration                   `koanf:"timeout"`
-		AccessKeyID     credential.SecretRef            `koanf:"access_key_id"`
-		SecretAccessKey credential.SecretRef            `koanf:"secret_access_key"`
-		SessionToken    credential.SecretRef            `koanf:"session_token"`
-		AccountID       string                          `koanf:"account_id"`
-	} `koanf:"credentials"`
-}
-
-// shippedOptions know every kind that the shipped files have.
-func shippedOptions(paths ...string) Options {
-	o := options(paths...)
-	for _, kind := range []string{"files", "process", "static"} {
-		o.Kinds[kind] = func() any { return &keysOptions{} }
-	}
-	return o
 }
 
 func TestShippedFileMeansTheDefaultsAndEverythingForEveryone(t *testing.T) {
@@ -77,16 +50,14 @@ func TestShippedFileMeansTheDefaultsAndEverythingForEveryone(t *testing.T) {
 }
 
 func TestShippedFileTurnedOnHasEveryKey(t *testing.T) {
-	write(t, map[string]string{"purser.yaml": turnedOn(shipped(t))})
-	c, err := Load(shippedOptions("purser.yaml"))
+	// Only the first upstream is of a kind that is known here; cmd/purser knows all.
+	c, err := loadText(t, regexp.MustCompile(`(?s)\n  finance:\n.*\n(## Who may)`).ReplaceAllString(turnedOn(shipped(t)), "\n$1"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, ok := c.Upstreams["datacenter"].Options.(*imsOptions); !ok || len(c.Grants) < 3 {
 		t.Fatalf("got upstreams %+v and grants %+v, want an upstream of kind ims and several grants", c.Upstreams, c.Grants)
 	}
-	// The keys of all kinds are for cmd/purser to look for, which knows the real ones.
-	maps.DeleteFunc(c.Upstreams, func(name string, _ Upstream) bool { return name != "datacenter" })
 	demandEveryKey(t, c.origins, nil, reflect.ValueOf(c).Elem())
 }
 
@@ -144,7 +115,15 @@ func TestShippedExamplesLoadOverTheShippedFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := shippedOptions(file, folder)
+	o := options(file, folder)
+	o.Kinds["process"] = func() any {
+		return &struct {
+			Credentials map[string]struct {
+				Socket  string        `koanf:"socket"`
+				Timeout time.Duration `koanf:"timeout"`
+			} `koanf:"credentials"`
+		}{}
+	}
 	o.Environ = []string{"CREDENTIALS_DIRECTORY=/run/credentials/purser.service"}
 	c, err := Load(o)
 	if err != nil {

@@ -77,8 +77,12 @@ func New(name string, o *Options, log zerolog.Logger) (*Source, error) {
 	return &Source{options: *o, log: log.With().Str("upstream", name).Logger()}, nil
 }
 
-// Declared returns the credentials whose profiles the configuration names, sorted.
+// Declared returns the credentials whose profiles the configuration names, sorted, and
+// nil if it names none.
 func (s *Source) Declared() []credential.Key {
+	if len(s.options.Profiles) == 0 {
+		return nil
+	}
 	return keys(slices.Sorted(maps.Keys(s.options.Profiles)))
 }
 

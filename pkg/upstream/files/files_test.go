@@ -72,7 +72,7 @@ func TestProfilesBecomeCredentials(t *testing.T) {
 	path := place(t, kept)
 	s := open(t, path, nil)
 	list, err := s.List(t.Context())
-	if err != nil || !slices.Equal(list, keys([]string{"default", "session"})) || len(s.Declared()) > 0 {
+	if err != nil || !slices.Equal(list, keys([]string{"default", "session"})) || s.Declared() != nil {
 		t.Fatalf("got %v, %v, declared %v", list, err, s.Declared())
 	}
 	user := fetch(t, s, "default")
