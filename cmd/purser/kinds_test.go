@@ -59,6 +59,9 @@ var scenes = map[string]func(t *testing.T) scene{
 			faults: answers(mock.Incomplete, mock.Failed, mock.Empty),
 		}
 	},
+	"process": processScene,
+	"static":  staticScene,
+	"files":   filesScene,
 	"roles-anywhere": func(t *testing.T) scene {
 		o := startOffice(t)
 		return scene{
@@ -67,9 +70,6 @@ var scenes = map[string]func(t *testing.T) scene{
 			faults: append(answers(mock.Incomplete, mock.Empty), mock.Fault{Kind: mock.Code, Code: "AccessDeniedException"}),
 		}
 	},
-	"process": processScene,
-	"static":  staticScene,
-	"files":   filesScene,
 	"sts": func(t *testing.T) scene {
 		c := startCloud(t)
 		return scene{

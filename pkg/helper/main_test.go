@@ -204,12 +204,34 @@ func TestWhatAProgramLeavesBehindIsKilledAndHoldsNothingUp(t *testing.T) {
 	}
 }
 
+func TestWhatAProgramLeavesBehindDoesNotLastUntilOthersEnd(t *testing.T) {
+	h := start(t)
+	other := make(chan error, 1)
+	go func() {
+		_, err := h.Run(t.Context(), sh("sleep 3"), func(string) {})
+		other <- err
+	}()
+	out, _, err := run(t, h, sh("sleep 300 & echo $!"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone(t, strings.TrimSpace(out))
+	select {
+	case err := <-other:
+		t.Fatalf("it lasted until another program ended (%v)", err)
+	default:
+	}
+	if err := <-other; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestATimeOutKillsAllOfAProgramAndOfNoOther(t *testing.T) {
 	h := start(t)
 	pids := filepath.Join(t.TempDir(), "pids")
 	other := make(chan error, 1)
 	go func() {
-		out, err := h.Run(t.Context(), sh("setsid sh -c 'sleep 1; echo other' & sleep 1.2"), func(string) {})
+		out, err := h.Run(t.Context(), sh("(setsid sh -c 'sleep 1; echo other' &); sleep 1.2"), func(string) {})
 		if err == nil && string(out) != "other\n" {
 			err = fmt.Errorf("the other program printed %q", out)
 		}
@@ -345,37 +367,5 @@ func TestServeByHandSaysWhoseItIs(t *testing.T) {
 	var out bytes.Buffer
 	if err := Serve(); err == nil || err.Error() != "this is for the daemon to start" {
 		t.Errorf("got %v, %s", err, &out)
-	}
-}
-
-func FuzzParseRequest(f *testing.F) {
-	f.Add([]byte(`{"version":1,"id":7,"args":["/bin/true"],"env":["A=b"],"timeout":1}`))
-	f.Add([]byte(`{"version":2}`))
-	f.Fuzz(func(t *testing.T, packet []byte) {
-		r, err := parseRequest(packet)
-		if err == nil && (r.Version != version || len(r.Args) > 0 && (r.Args[0][0] != '/' || r.Timeout <= 0)) {
-			t.Errorf("accepted %+v", r)
-		}
-	})
-}
-
-func FuzzParseAnswer(f *testing.F) {
-	f.Add([]byte(`{"version":1,"id":7,"fault":2}`))
-	f.Add([]byte(`{"version":1,"id":7,"status":256}{}`))
-	f.Fuzz(func(t *testing.T, packet []byte) {
-		if a, err := parseAnswer(packet); err == nil && a.Version != version {
-			t.Errorf("accepted %+v", a)
-		}
-	})
-}
-
-func TestStartTime(t *testing.T) {
-	if got, err := startTime("7 (a) b (c) S 1 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4711 2 3"); err != nil || got != 4711 {
-		t.Errorf("got %d, %v", got, err)
-	}
-	for _, text := range []string{"", ")", "7 (a) S 1"} {
-		if _, err := startTime(text); err == nil {
-			t.Errorf("%q is accepted", text)
-		}
 	}
 }

@@ -77,8 +77,8 @@ func New(name string, o *Options, log zerolog.Logger) (*Source, error) {
 	return &Source{options: *o, log: log.With().Str("upstream", name).Logger()}, nil
 }
 
-// Declared returns the credentials whose profiles the configuration names, sorted; nil
-// if it names none, as the file has to be asked then.
+// Declared returns the credentials whose profiles the configuration names, sorted, and
+// nil if it names none.
 func (s *Source) Declared() []credential.Key {
 	if len(s.options.Profiles) == 0 {
 		return nil

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -72,7 +73,7 @@ func TestProfilesBecomeCredentials(t *testing.T) {
 	path := place(t, kept)
 	s := open(t, path, nil)
 	list, err := s.List(t.Context())
-	if err != nil || !slices.Equal(list, keys([]string{"default", "session"})) || len(s.Declared()) > 0 {
+	if err != nil || !slices.Equal(list, keys([]string{"default", "session"})) || s.Declared() != nil {
 		t.Fatalf("got %v, %v, declared %v", list, err, s.Declared())
 	}
 	user := fetch(t, s, "default")
@@ -247,8 +248,8 @@ func TestAFileThatIsBeingWrittenIsReadWhenItIsDone(t *testing.T) {
 func TestAFileThatIsWrittenWithoutEndIsAnError(t *testing.T) {
 	path := place(t, kept)
 	stop := make(chan struct{})
-	defer close(stop)
-	go func() {
+	var writer sync.WaitGroup
+	writer.Go(func() {
 		for {
 			select {
 			case <-stop:
@@ -257,7 +258,9 @@ func TestAFileThatIsWrittenWithoutEndIsAnError(t *testing.T) {
 				_ = os.WriteFile(path, []byte(kept), 0o600)
 			}
 		}
-	}()
+	})
+	defer writer.Wait()
+	defer close(stop)
 	_, err := open(t, path, nil).Fetch(t.Context(), credential.Key{Name: "default"})
 	if err == nil || !strings.Contains(err.Error(), "changes again and again") {
 		t.Errorf("got %v", err)
