@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"testing"
+	"time"
 )
 
 const shippedFile = "../../etc/purser.yaml"
@@ -115,6 +116,14 @@ func TestShippedExamplesLoadOverTheShippedFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	o := options(file, folder)
+	o.Kinds["process"] = func() any {
+		return &struct {
+			Credentials map[string]struct {
+				Socket  string        `koanf:"socket"`
+				Timeout time.Duration `koanf:"timeout"`
+			} `koanf:"credentials"`
+		}{}
+	}
 	o.Environ = []string{"CREDENTIALS_DIRECTORY=/run/credentials/purser.service"}
 	c, err := Load(o)
 	if err != nil {
