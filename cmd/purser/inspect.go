@@ -108,6 +108,7 @@ func check(ctx context.Context, c *config.Config, offline bool, out io.Writer) e
 	for _, warning := range unmet(c, sources.byName) {
 		fmt.Fprintln(out, "warning:", warning)
 	}
+	defer discard(maps.Values(sources.byName))
 	loops := map[string]*refresh.Loop{}
 	for name, s := range sources.byName {
 		loops[name] = refresh.New(refresh.Options{Upstream: name, Source: s, Store: &store.Store{}, Claims: &refresh.Claims{}, Log: zerolog.Nop()})

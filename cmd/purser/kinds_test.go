@@ -36,6 +36,14 @@ type scene struct {
 	faults []mock.Fault
 }
 
+// count is asked, 0 for a kind that asks nobody.
+func (s scene) count() int {
+	if s.asked == nil {
+		return 0
+	}
+	return s.asked()
+}
+
 func (s scene) config() string {
 	return "upstreams:\n" + s.upstreams + "grants: {everyone: {credentials: [" + s.given + "]}}\n"
 }
@@ -68,6 +76,19 @@ var scenes = map[string]func(t *testing.T) scene{
 			upstreams: fmt.Sprintf("  dc: {kind: ims, url: %q}\n", c.imsURL) + strings.Replace(c.hop("web", "upstream: dc"), "web-hop", "tried", 1), given: "web",
 			fail: c.sts.SetFaults, asked: func() int { return c.sts.Requests().Total },
 			faults: answers(mock.Incomplete, mock.Empty),
+		}
+	},
+	"vault": func(t *testing.T) scene {
+		vault := mock.NewVault(mock.VaultOptions{
+			AWSRoles: []mock.VaultAWSRole{{Name: "web"}},
+			AppRoles: []mock.VaultAppRole{{Name: "host", RoleID: "host", SecretIDs: []mock.VaultSecretID{{ID: mock.Marker + "-secret-id"}}}},
+		})
+		unlike := func(fault mock.Fault) bool { return fault.Kind == mock.Expired } // Vault says another end then, which is a life unknown
+		return scene{
+			upstreams: fmt.Sprintf("  tried: {kind: vault, address: %q, auth: {method: approle, role_id: host, secret_id: %q}, aws: {roles: {web: {}}}}\n",
+				serveHere(t, vault), mock.Marker+"-secret-id"), given: "web",
+			fail: vault.SetFaults, asked: func() int { return vault.Requests().Total },
+			faults: slices.DeleteFunc(answers(mock.Incomplete, mock.Empty, mock.Sealed, mock.NoLeader, mock.Quota, mock.Forbidden), unlike),
 		}
 	},
 	"web-identity": func(t *testing.T) scene {
@@ -134,12 +155,25 @@ func TestPromise1EveryKindIsWarmBeforeReady(t *testing.T) {
 		case <-time.After(100 * time.Millisecond):
 		}
 		s.fail()
-		if err := r.client().Refresh(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		heal(t, r)
 		r.waitReady()
 		r.keysOf(s.given)
 	})
+}
+
+// heal refreshes until that works: a kind that logs in leaves ten seconds between two
+// logins.
+func heal(t *testing.T, r *running) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		err := r.client().Refresh(t.Context())
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("all is well again, but for the refresh: %v", err)
+		}
+	}
 }
 
 func awaitAsked(t *testing.T, s scene, n int) {
@@ -185,17 +219,19 @@ func TestPromise4NoFailureOfAnyKindChangesWhatIsInStock(t *testing.T) {
 		before := withoutEnd(r.keysOf(s.given))
 		for _, fault := range s.faults {
 			s.fail(fault)
+			asked := s.count()
 			if err := r.client().Refresh(t.Context()); err == nil {
 				t.Errorf("%v: the refresh says that all went well", fault)
+			}
+			if s.asked != nil {
+				awaitAsked(t, s, asked+1)
 			}
 			if withoutEnd(r.keysOf(s.given)) != before {
 				t.Errorf("%v: what is in stock has changed", fault)
 			}
 		}
 		s.fail()
-		if err := r.client().Refresh(t.Context()); err != nil {
-			t.Errorf("after all faults: %v", err)
-		}
+		heal(t, r)
 	})
 }
 

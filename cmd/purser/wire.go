@@ -2,9 +2,11 @@ package main
 
 import (
 	"fmt"
+	"iter"
 	"maps"
 	"net/netip"
 	"slices"
+	"sync"
 
 	"github.com/rs/zerolog"
 
@@ -22,6 +24,7 @@ import (
 	rolesanywhere "github.com/purser-agent/purser/pkg/upstream/roles-anywhere"
 	"github.com/purser-agent/purser/pkg/upstream/static"
 	"github.com/purser-agent/purser/pkg/upstream/sts"
+	"github.com/purser-agent/purser/pkg/upstream/vault"
 	webidentity "github.com/purser-agent/purser/pkg/upstream/web-identity"
 )
 
@@ -53,6 +56,21 @@ type source interface {
 	Check() error
 }
 
+// A discarder is a source that may have left something at its upstream. Discard gives it
+// back within seconds: what the source gave will not be used.
+type discarder interface{ Discard() }
+
+// discard gives back what some sources have fetched for nothing.
+func discard(sources iter.Seq[source]) {
+	var all sync.WaitGroup
+	for s := range sources {
+		if d, ok := s.(discarder); ok {
+			all.Go(d.Discard)
+		}
+	}
+	all.Wait()
+}
+
 var upstreamKinds = map[string]upstreamKind{
 	"files": kind(files.Defaults, files.New),
 	"ims":   kind(ims.Defaults, ims.New).ofSessions(),
@@ -64,6 +82,10 @@ var upstreamKinds = map[string]upstreamKind{
 	"sts": kindWith(sts.Defaults, func(name string, o *sts.Options, with surroundings) (*sts.Source, error) {
 		return sts.New(name, o, with.base, with.log)
 	}).ofSessions(),
+	// Not of sessions: some of what Vault gives is, and AWS has the last word.
+	"vault": kindWith(vault.Defaults, func(name string, o *vault.Options, with surroundings) (*vault.Source, error) {
+		return vault.New(name, o, with.base, with.programs, with.log)
+	}),
 	"web-identity": kindWith(webidentity.Defaults, func(name string, o *webidentity.Options, with surroundings) (*webidentity.Source, error) {
 		return webidentity.New(name, o, with.base, with.log)
 	}).ofSessions(),
