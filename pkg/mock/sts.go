@@ -34,7 +34,8 @@ type STSRole struct {
 	Longest    time.Duration // the maximum session duration; an hour if zero, as in AWS
 }
 
-// An Assumption is an AssumeRole call with a good signature, granted or not.
+// An Assumption is a call of AssumeRole, or of GetFederationToken, with a good
+// signature, granted or not.
 type Assumption struct {
 	By   string     `json:"by"`   // the role or user
 	Key  string     `json:"key"`  // the access key ID that signed
@@ -44,10 +45,10 @@ type Assumption struct {
 	At   time.Time  `json:"at"`   // when
 }
 
-// An STS answers AssumeRole calls like the Security Token Service. It verifies
-// signatures (Signature Version 4) and session tokens by the keys that it knows, and
-// the parameters by the service's limits. Beside what every stand-in has, GET
-// /_mock/assumptions tells of the calls.
+// An STS answers AssumeRole and GetFederationToken like the Security Token Service,
+// the latter for every user. It verifies signatures (Signature Version 4) and session
+// tokens by the keys that it knows, and the parameters by the service's limits. Beside
+// what every stand-in has, GET /_mock/assumptions tells of the calls.
 type STS struct {
 	Control
 
@@ -89,8 +90,7 @@ func (s *STS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil || formErr != nil {
 		form = url.Values{}
 	}
-	role := path.Base(form.Get("RoleArn"))
-	s.serve(w, r, Credentials, role, func(hits faults) reply { return s.answer(r, body, form, hits) })
+	s.serve(w, r, Credentials, subject(form), func(hits faults) reply { return s.answer(r, body, form, hits) })
 }
 
 func (s *STS) answer(r *http.Request, body []byte, form url.Values, hits faults) reply {
@@ -123,13 +123,24 @@ func (s *STS) answer(r *http.Request, body []byte, form url.Values, hits faults)
 	if hits.has(Expired) {
 		ends = now.Add(-time.Minute)
 	}
-	made := s.keys.session(path.Base(form.Get("RoleArn")), ends)
+	made := s.keys.session(subject(form), ends)
 	call.Made = made.id
 	s.note(call)
 	if hits.has(Incomplete) {
 		made.secret = ""
 	}
+	if form.Get("Action") == federationToken {
+		return federated(made, form)
+	}
 	return assumed(made, form)
+}
+
+// subject is the name of whom a session is for.
+func subject(form url.Values) string {
+	if form.Get("Action") == federationToken {
+		return form.Get("Name")
+	}
+	return path.Base(form.Get("RoleArn"))
 }
 
 // note keeps a call for Assumptions.
@@ -144,8 +155,12 @@ func (s *STS) note(call Assumption) {
 
 // judge checks the parameters, and then the role's trust.
 func (s *STS) judge(signer key, form url.Values) *awsError {
-	if form.Get("Action") != "AssumeRole" || form.Get("Version") != "2011-06-15" {
+	action := form.Get("Action")
+	if action != "AssumeRole" && action != federationToken || form.Get("Version") != "2011-06-15" {
 		return &awsError{http.StatusBadRequest, "InvalidAction", "Could not find operation"}
+	}
+	if action == federationToken {
+		return judgeFederation(signer, form)
 	}
 	if wrong := checkForm(form); wrong != nil {
 		return wrong
@@ -208,15 +223,21 @@ func (e *awsError) reply() reply {
 func assumed(made key, form url.Values) reply {
 	arn := strings.Split(form.Get("RoleArn"), ":")
 	user := fmt.Sprintf("arn:%s:sts::%s:assumed-role/%s/%s", arn[1], arn[4], path.Base(arn[5]), form.Get("RoleSessionName"))
-	secretField := ""
-	if made.secret != "" {
-		secretField = "<SecretAccessKey>" + made.secret + "</SecretAccessKey>"
-	}
 	body := fmt.Appendf(nil, "<AssumeRoleResponse xmlns=%q>\n  <AssumeRoleResult>\n    <AssumedRoleUser><AssumedRoleId>AROAEXAMPLE:%s</AssumedRoleId><Arn>%s</Arn></AssumedRoleUser>\n"+
-		"    <Credentials><AccessKeyId>%s</AccessKeyId>%s<SessionToken>%s</SessionToken><Expiration>%s</Expiration></Credentials>\n  </AssumeRoleResult>\n"+
+		"    %s\n  </AssumeRoleResult>\n"+
 		"  <ResponseMetadata><RequestId>00000000-0000-0000-0000-000000000000</RequestId></ResponseMetadata>\n</AssumeRoleResponse>\n",
-		stsNamespace, escapeXML(form.Get("RoleSessionName")), escapeXML(user), made.id, secretField, made.token, made.ends.UTC().Format(time.RFC3339))
+		stsNamespace, escapeXML(form.Get("RoleSessionName")), escapeXML(user), made.xml())
 	return reply{status: http.StatusOK, contentType: "text/xml", body: body}
+}
+
+// xml is what an answer says about the keys that it brings.
+func (k key) xml() string {
+	secretField := ""
+	if k.secret != "" {
+		secretField = "<SecretAccessKey>" + k.secret + "</SecretAccessKey>"
+	}
+	return fmt.Sprintf("<Credentials><AccessKeyId>%s</AccessKeyId>%s<SessionToken>%s</SessionToken><Expiration>%s</Expiration></Credentials>",
+		k.id, secretField, k.token, k.ends.UTC().Format(time.RFC3339))
 }
 
 func escapeXML(text string) string {
