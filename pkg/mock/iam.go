@@ -122,13 +122,13 @@ func (i *IAM) act(action, name string, form url.Values) (string, *awsError) {
 		}
 		delete(i.users, name)
 	case "AttachUserPolicy":
-		return "", with(&user.attached, form.Get("PolicyArn"))
+		return "", addName(&user.attached, form.Get("PolicyArn"))
 	case "DetachUserPolicy":
-		return "", without(&user.attached, form.Get("PolicyArn"))
+		return "", dropName(&user.attached, form.Get("PolicyArn"))
 	case "PutUserPolicy":
-		return "", with(&user.inline, form.Get("PolicyName"))
+		return "", addName(&user.inline, form.Get("PolicyName"))
 	case "DeleteUserPolicy":
-		return "", without(&user.inline, form.Get("PolicyName"))
+		return "", dropName(&user.inline, form.Get("PolicyName"))
 	case "ListAttachedUserPolicies":
 		return members("AttachedPolicies", user.attached, "<PolicyArn>", "</PolicyArn>"), nil
 	case "ListUserPolicies":
@@ -138,7 +138,7 @@ func (i *IAM) act(action, name string, form url.Values) (string, *awsError) {
 	case "CreateAccessKey":
 		return i.createKey(user, name)
 	case "DeleteAccessKey":
-		refusal := without(&user.keys, form.Get("AccessKeyId"))
+		refusal := dropName(&user.keys, form.Get("AccessKeyId"))
 		if refusal == nil {
 			i.keys.Revoke(form.Get("AccessKeyId"))
 		}
@@ -190,8 +190,8 @@ func members(list string, of []string, before, after string) string {
 	return fmt.Sprintf("<%s>%s</%s><IsTruncated>false</IsTruncated>", list, b.String(), list)
 }
 
-// with adds the name of a policy, which may be there already.
-func with(all *[]string, one string) *awsError {
+// addName adds the name of a policy, which may be there already.
+func addName(all *[]string, one string) *awsError {
 	switch {
 	case one == "" || len(one) > 2048:
 		return invalid("1 validation error detected: a policy's name failed to satisfy constraint")
@@ -204,8 +204,8 @@ func with(all *[]string, one string) *awsError {
 	return nil
 }
 
-// without removes a text that has to be there.
-func without(all *[]string, one string) *awsError {
+// dropName removes a text that has to be there.
+func dropName(all *[]string, one string) *awsError {
 	at := slices.Index(*all, one)
 	if at < 0 {
 		return &awsError{http.StatusNotFound, "NoSuchEntity", fmt.Sprintf("%s cannot be found.", one)}
