@@ -62,6 +62,7 @@ func rootCommand(log zerolog.Logger) *cobra.Command {
 	var listen listenFlags
 	var ims imsFlags
 	var sts stsFlags
+	var vault vaultFlags
 	root := &cobra.Command{
 		Use:   "purser-mock",
 		Short: "Stands in for the identity service that Purser asks, and fails on demand",
@@ -91,34 +92,31 @@ With --sts there is an STS beside it: it lets AssumeRole calls assume the roles 
 with more of them. It takes the same orders below /_mock/ of its own address, and tells
 by GET /_mock/assumptions who assumed what.
 
-The URL for Purser's configuration is the only line on stdout, with that of the STS below
-it; each request is one on stderr. Exit codes: 0 good, 1 failed, 2 wrong usage.`,
+With --vault there is a Vault beside it, with AWS keys below aws/creds/ that the STS
+knows, for an AppRole and a token that it tells. It takes the same orders, tells by
+GET /_mock/vault what was asked, and takes orders below that: POST .../seal, unseal,
+standby?leader=URL and active; DELETE .../tokens and leases; PUT .../policies/NAME and
+secrets/MOUNT/PATH; POST .../secret-ids/NAME. Its faults may be for on=login|token|system
+too, and are of these kinds more:
+  sealed uninitialized no-leader forbidden mfa quota[,retry-after=TIME]
+  lease=TIME ttl=TIME ttl-text no-expiry age=TIME      about the end of keys
+
+The URL for Purser's configuration is the only line on stdout, with those of the STS and
+the Vault below it; each request is one on stderr. Exit codes: 0 good, 1 failed, 2 wrong usage.`,
 		Example: `  purser-mock
   purser-mock --role web --role batch:15m --fault latency=200ms
   purser-mock --roles 50 --script outage.yaml
-  purser-mock --sts 127.0.0.1:8081 --sts-role arn:aws:iam::123456789012:role/demoRole`,
+  purser-mock --sts 127.0.0.1:8081 --sts-role arn:aws:iam::123456789012:role/demoRole
+  purser-mock --vault 127.0.0.1:8200 --vault-role web --vault-role batch:iam_user`,
 		Args:          usage(cobra.NoArgs),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			keys := &mock.Keys{}
-			handler, err := ims.handler(keys, log)
+			services, err := services(listen, ims, sts, vault, log)
 			if err != nil {
 				return usageError{err}
 			}
-			if sts.address == "" {
-				if len(sts.roles)+len(sts.faults) > 0 {
-					return usageError{errors.New("--sts-role and --sts-fault need --sts")}
-				}
-				return listen.serve(cmd.Context(), handler, log, func(server string) {
-					fmt.Fprintln(cmd.OutOrStdout(), handler.URL(server))
-				})
-			}
-			beside, err := sts.handler(keys, log)
-			if err != nil {
-				return usageError{err}
-			}
-			return serveBoth(cmd.Context(), listen, sts.address, handler, beside, log, cmd.OutOrStdout())
+			return serveAll(cmd.Context(), listen, services, log, cmd.OutOrStdout())
 		},
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
@@ -127,6 +125,7 @@ it; each request is one on stderr. Exit codes: 0 good, 1 failed, 2 wrong usage.`
 	listen.register(root.Flags())
 	ims.register(root.Flags())
 	sts.register(root.Flags())
+	vault.register(root.Flags())
 	root.AddCommand(&cobra.Command{
 		Use:   "version",
 		Short: "Prints the version",
@@ -134,6 +133,37 @@ it; each request is one on stderr. Exit codes: 0 good, 1 failed, 2 wrong usage.`
 		Run:   func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), "purser-mock", version) },
 	})
 	return root
+}
+
+// services are those that the flags ask for.
+func services(listen listenFlags, ims imsFlags, sts stsFlags, vault vaultFlags, log zerolog.Logger) ([]service, error) {
+	keys := &mock.Keys{}
+	first, err := ims.handler(keys, log)
+	if err != nil {
+		return nil, err
+	}
+	all := []service{{"ims", listen.address, first, first.URL}}
+	switch {
+	case sts.address == "" && len(sts.roles)+len(sts.faults) > 0:
+		return nil, errors.New("--sts-role and --sts-fault need --sts")
+	case sts.address != "":
+		handler, err := sts.handler(keys, log)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, service{"sts", sts.address, handler, func(server string) string { return server }})
+	}
+	switch {
+	case vault.address == "" && vault.used():
+		return nil, errors.New("--vault-role, --vault-approle, --vault-token and --vault-fault need --vault")
+	case vault.address != "":
+		handler, err := vault.handler(keys, log)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, service{"vault", vault.address, handler, vault.line})
+	}
+	return all, nil
 }
 
 // usage makes a wrong number of arguments an error of usage.

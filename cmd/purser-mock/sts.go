@@ -1,12 +1,8 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"io"
 	"regexp"
-	"sync"
 
 	"github.com/rs/zerolog"
 	"github.com/spf13/pflag"
@@ -46,33 +42,4 @@ func (f *stsFlags) handler(keys *mock.Keys, log zerolog.Logger) (*mock.STS, erro
 		handler.AddFaults(fault)
 	}
 	return handler, nil
-}
-
-// serveBoth serves an IMS and an STS until ctx ends or one of them cannot go on. It
-// prints the URL of the IMS and below it that of the STS.
-func serveBoth(ctx context.Context, listen listenFlags, address string, ims *mock.IMS, sts *mock.STS, log zerolog.Logger, out io.Writer) error {
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	var (
-		servers     sync.WaitGroup
-		failed, err error
-		first       = make(chan struct{})
-	)
-	servers.Go(func() {
-		defer stop()
-		failed = listen.serve(ctx, ims, log.With().Str("service", "ims").Logger(), func(server string) {
-			fmt.Fprintln(out, ims.URL(server))
-			close(first)
-		})
-	})
-	beside := listen
-	beside.address = address
-	select {
-	case <-first:
-		err = beside.serve(ctx, sts, log.With().Str("service", "sts").Logger(), func(server string) { fmt.Fprintln(out, server) })
-	case <-ctx.Done():
-	}
-	stop()
-	servers.Wait()
-	return errors.Join(failed, err)
 }

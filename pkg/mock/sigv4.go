@@ -62,7 +62,8 @@ func verify(r *http.Request, body []byte, known *Keys, service, region string, n
 	}
 	signer, ok := known.find(s.id)
 	token := r.Header.Get("X-Amz-Security-Token")
-	if !ok || token != signer.token {
+	deleted := ok && signer.token == "" && !now.Before(signer.ends)
+	if !ok || token != signer.token || deleted {
 		return key{}, &awsError{http.StatusForbidden, "InvalidClientTokenId", "The security token included in the request is invalid."}
 	}
 	signed, err := time.Parse(signedTime, r.Header.Get("X-Amz-Date"))
