@@ -41,6 +41,13 @@ func NewAuthority() (*Authority, error) {
 	return a, err
 }
 
+// Pool is the authority as the only one to trust.
+func (a *Authority) Pool() *x509.CertPool {
+	pool := x509.NewCertPool()
+	pool.AddCert(a.certificate)
+	return pool
+}
+
 func newTemplate(name string) *x509.Certificate {
 	return &x509.Certificate{
 		SerialNumber: new(big.Int).SetInt64(time.Now().UnixNano()),

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -87,10 +86,8 @@ func StartVault(nodes int) (*Vault, error) {
 		return nil, err
 	}
 	v.CA = filepath.Join(v.dir, "ca.crt")
-	pool := x509.NewCertPool()
-	pool.AppendCertsFromPEM(v.Authority.PEM)
 	v.client = &http.Client{
-		Transport:     &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, DisableKeepAlives: true},
+		Transport:     &http.Transport{TLSClientConfig: &tls.Config{RootCAs: v.Authority.Pool()}, DisableKeepAlives: true},
 		Timeout:       10 * time.Second,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
@@ -217,15 +214,21 @@ func (n *VaultNode) Unseal() error {
 		return err
 	}
 	return n.explain(Await(vaultTimeout, func() error {
-		var leader struct {
-			LeaderAddress string `json:"leader_address"`
-		}
-		err := n.order(http.MethodGet, "sys/leader", nil, &leader)
-		if err == nil && leader.LeaderAddress == "" {
+		follows, err := n.Follows()
+		if err == nil && follows == "" {
 			err = errors.New("it knows no leader")
 		}
 		return err
 	}))
+}
+
+// Follows is the URL of the leader that the server knows, its own too; empty for none.
+func (n *VaultNode) Follows() (string, error) {
+	var leader struct {
+		LeaderAddress string `json:"leader_address"`
+	}
+	err := n.order(http.MethodGet, "sys/leader", nil, &leader)
+	return leader.LeaderAddress, err
 }
 
 // Leader waits until one of the servers leads, and returns it.
@@ -250,6 +253,15 @@ func (v *Vault) Write(path string, body, answer any) error {
 		return err
 	}
 	return leader.order(http.MethodPost, path, body, answer)
+}
+
+// Delete makes Vault do what its API has a DELETE for.
+func (v *Vault) Delete(path string) error {
+	leader, err := v.Leader()
+	if err != nil {
+		return err
+	}
+	return leader.order(http.MethodDelete, path, nil, nil)
 }
 
 // order makes one call with the root token. An answer that is not good is an error.
