@@ -21,8 +21,8 @@ type realSetup struct {
 	mounts map[string]string // kinds by path
 }
 
-// realVault is the real Vault with these options, until the test ends.
-func (c *vaultContract) realVault(t *testing.T, o mock.VaultOptions) vaultUnderTest {
+// realVault is the real Vault with these options, until they are dismantled.
+func (c *vaultContract) realVault(t *testing.T, o mock.VaultOptions) (vaultUnderTest, *realSetup) {
 	t.Helper()
 	if len(o.AWSRoles)+len(o.StaticRoles)+len(o.KV)+len(o.OIDCRoles) == 0 {
 		o.AWSRoles = []mock.VaultAWSRole{{Name: "test_role"}} // as the fake
@@ -42,7 +42,6 @@ func (c *vaultContract) realVault(t *testing.T, o mock.VaultOptions) vaultUnderT
 	})
 	s.logins(o, c)
 	s.policies(o)
-	t.Cleanup(s.dismantle)
 
 	leader, err := c.real.Leader()
 	must(t, err)
@@ -53,7 +52,7 @@ func (c *vaultContract) realVault(t *testing.T, o mock.VaultOptions) vaultUnderT
 	v.can["quota"] = s.quota
 	v.can["seal"] = func(string) error { return leader.Seal() }
 	v.can["unseal"] = func(string) error { return leader.Unseal() }
-	return v
+	return v, s
 }
 
 // quota lets the next request through and no other for a while: a fault in the words

@@ -69,6 +69,7 @@ type VaultNode struct {
 
 	vault *Vault
 	args  []string
+	stdin *os.File // our end of its standard input
 }
 
 // StartVault starts a Vault of so many servers, unsealed, with nothing enabled. Call
@@ -144,8 +145,13 @@ func (v *Vault) addNode() error {
 
 // start starts the server's process and waits until it answers.
 func (n *VaultNode) start() error {
-	var err error
-	if n.Process, err = (Command{Path: n.vault.binary, Args: n.args}).Start(); err != nil {
+	theirs, ours, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	n.stdin = ours
+	n.Process, err = Command{Path: n.vault.binary, Args: n.args, Stdin: theirs}.Start()
+	if err := errors.Join(err, theirs.Close()); err != nil {
 		return err
 	}
 	err = Await(vaultTimeout, func() error {
@@ -196,6 +202,7 @@ func (n *VaultNode) Restart() error {
 func (n *VaultNode) Kill() {
 	_ = n.Signal(syscall.SIGKILL)
 	<-n.Ended()
+	_ = n.stdin.Close()
 }
 
 // Freeze stops the server in the middle of what it does: connections stay open and

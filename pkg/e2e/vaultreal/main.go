@@ -2,7 +2,7 @@
 // with the engines and the methods that the tests use, and with Vault's own storage in
 // a folder, so that it can be killed and started again. It listens on what it is told
 // to, always with TLS, and takes every order (init, unseal, join, step down) through
-// Vault's own API.
+// Vault's own API. It ends with its standard input, so that no test leaves one behind.
 //
 // Vault 1.14.1 is under the MPL; from 1.14.9 on its licence forbids much, so the
 // version here never rises. The program is a module of its own because Vault wants
@@ -14,6 +14,7 @@ import (
 	"crypto/tls"
 	"flag"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -48,6 +49,10 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		stop()
+	}()
 	if err := n.run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "vaultreal:", err)
 		os.Exit(1)
