@@ -175,9 +175,7 @@ func (s *realSetup) policies(o mock.VaultOptions) {
 			all["purser"] = append(all["purser"], mock.VaultRule{Path: path + "/*", Capabilities: []string{"read", "list"}})
 		}
 	}
-	for name, rules := range o.Policies {
-		all[name] = rules
-	}
+	maps.Copy(all, o.Policies)
 	for name, rules := range all {
 		var text strings.Builder
 		for _, rule := range rules {
