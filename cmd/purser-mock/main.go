@@ -98,7 +98,7 @@ GET /_mock/vault what was asked, and takes orders below that: POST .../seal, uns
 standby?leader=URL and active; DELETE .../tokens and leases; PUT .../policies/NAME and
 secrets/MOUNT/PATH; POST .../secret-ids/NAME. Its faults may be for on=login|token|system
 too, and are of these kinds more:
-  sealed uninitialized no-leader forbidden mfa quota[,retry-after=TIME]
+  sealed uninitialized no-leader forbidden mfa lease-quota quota[,retry-after=TIME]
   lease=TIME ttl=TIME ttl-text no-expiry age=TIME      about the end of keys
 
 The URL for Purser's configuration is the only line on stdout, with those of the STS and

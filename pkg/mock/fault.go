@@ -43,6 +43,7 @@ const (
 	Uninitialized Kind = "uninitialized" // the same, and health says 501
 	NoLeader      Kind = "no-leader"     // 500 of a node that knows of no active one
 	Quota         Kind = "quota"         // 429 of a rate limit
+	LeaseQuota    Kind = "lease-quota"   // 429 of a quota of leases
 	Forbidden     Kind = "forbidden"     // 403 as for a token that is dead
 	MFA           Kind = "mfa"           // logins ask for a second factor
 	Lease         Kind = "lease"         // =TIME: says this of the lease and means the truth
@@ -80,7 +81,7 @@ var value = map[Kind]string{
 	Latency: "time", Slow: "time", Short: "time", Skew: "time", Status: "status", Code: "code",
 	Hang: "", Reset: "", Garbage: "", Redirect: "", Empty: "", Truncated: "", Malformed: "", HTML: "", Huge: "",
 	Gzip: "", Incomplete: "", Failed: "", Expired: "", Vanished: "",
-	Lease: "time", TTL: "time", Age: "time", Sealed: "", Uninitialized: "", NoLeader: "", Quota: "", Forbidden: "", MFA: "", TTLText: "", NoExpiry: "",
+	Lease: "time", TTL: "time", Age: "time", Sealed: "", Uninitialized: "", NoLeader: "", Quota: "", LeaseQuota: "", Forbidden: "", MFA: "", TTLText: "", NoExpiry: "",
 }
 
 // ParseFault reads the text form: a kind, with =VALUE where it has one, and after

@@ -141,9 +141,6 @@ func NewVault(o VaultOptions) *Vault {
 	return v
 }
 
-// URL returns the address for a client, given the server's.
-func (v *Vault) URL(server string) string { return server }
-
 // mount makes the table of mounts from the options, and fills in what they leave out.
 func (v *Vault) mount() {
 	v.mounts["auth/token/"] = vaultMount{kind: "token"}

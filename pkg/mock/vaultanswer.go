@@ -36,6 +36,7 @@ func (v *Vault) answer(w http.ResponseWriter, r *http.Request, hits faults) repl
 		rep.header.Set("Age", strconv.Itoa(int(age.Time.Seconds())))
 	}
 	v.note(c, path, rep.status)
+	rep.listed = true
 	return rep
 }
 
@@ -59,6 +60,9 @@ func (v *Vault) process(c *vaultCall, path string) (*envelope, *vaultError) {
 	}
 	if refusal := c.read(); refusal != nil {
 		return nil, refusal
+	}
+	if c.does == canList && !strings.HasSuffix(c.path, "/") {
+		c.path += "/"
 	}
 	c.mount, _, c.below = v.find(c.namespace + c.path)
 	if text := c.r.Header.Get("X-Vault-Wrap-TTL"); text != "" {
@@ -100,6 +104,9 @@ func (v *Vault) available(c *vaultCall) *vaultError {
 		return refuse(http.StatusInternalServerError, "local node not active but active cluster node not found")
 	case v.standby:
 		return &vaultError{status: http.StatusTemporaryRedirect, header: http.Header{"Location": {v.leader + c.r.URL.RequestURI()}}}
+	}
+	if c.hits.has(LeaseQuota) {
+		return refuse(http.StatusTooManyRequests, "1 error occurred:\n\t* request path %q: lease count quota exceeded\n\n", strings.TrimPrefix(c.r.URL.Path, "/v1/"))
 	}
 	if quota, ok := c.hits.find(Quota); ok {
 		refusal := refuse(http.StatusTooManyRequests, "request path %q: rate limit quota exceeded", strings.TrimPrefix(c.r.URL.Path, "/v1/"))
@@ -189,8 +196,11 @@ func (v *Vault) route(c *vaultCall) (*envelope, *vaultError) {
 
 // only is an error for a call that does something else than what a path can.
 func (c *vaultCall) only(does ...string) *vaultError {
-	if slices.Contains(does, c.does) {
+	switch {
+	case slices.Contains(does, c.does):
 		return nil
+	case c.token == nil: // a login
+		return refuse(http.StatusMethodNotAllowed, "unsupported operation")
 	}
 	return errVerb
 }

@@ -31,7 +31,7 @@ type VaultAWSRole struct {
 	Name   string
 	Type   string        // AssumedRole if empty
 	ARNs   []string      // of an AssumedRole; with several, a reader must say which. One with the role's name if empty
-	TTL    time.Duration // default_sts_ttl; an hour if zero
+	TTL    time.Duration // default_sts_ttl; an hour if zero. It may be less than AWS's quarter of an hour, which a reader may not ask for
 	MaxTTL time.Duration // max_sts_ttl; that of the server if zero
 }
 
@@ -145,31 +145,53 @@ func stsRefusal(c *vaultCall, role VaultAWSRole, arn string) *vaultError {
 	if !ok {
 		return nil
 	}
-	doing := map[string]string{AssumedRole: "Error assuming role", IAMUser: "Error creating IAM user"}[role.Type]
-	doing = cmp.Or(doing, "Error generating STS keys")
+	call, failed := awsCall(role.Type)
 	status, message := statusOf(fault.Code), "scripted "+secret(40)
 	switch fault.Code {
 	case "AccessDenied":
-		message = "User: arn:aws:iam::123456789012:user/vault is not authorized to perform: sts:AssumeRole on resource: " + arn
+		message = "User: arn:aws:iam::123456789012:user/vault is not authorized to perform: sts:" + call + " on resource: " + arn
 	case "Throttling":
-		return refuse(http.StatusBadGateway, "%s: Throttling: Rate exceeded\n\tstatus code: 400, request id: %s", doing, vaultID())
+		return refuse(http.StatusBadGateway, "%s: Throttling: Rate exceeded\n\tstatus code: 400, request id: %s", failed, vaultID())
 	case "Unreachable":
-		return refuse(http.StatusBadRequest, "%s: RequestError: send request failed\ncaused by: Post \"https://sts.amazonaws.com/\": dial tcp 127.0.0.1:443: connect: connection refused", doing)
+		return refuse(http.StatusBadRequest, "%s: RequestError: send request failed\ncaused by: Post \"https://sts.amazonaws.com/\": dial tcp 127.0.0.1:443: connect: connection refused", failed)
 	}
-	return refuse(http.StatusBadRequest, "%s: %s: %s\n\tstatus code: %d, request id: %s", doing, fault.Code, message, status, vaultID())
+	return refuse(http.StatusBadRequest, "%s: %s: %s\n\tstatus code: %d, request id: %s", failed, fault.Code, message, status, vaultID())
 }
 
-// invalidAtSTS is what AWS says of a parameter.
-func invalidAtSTS(name, given string) *vaultError {
-	return refuse(http.StatusBadRequest, "Error assuming role: ValidationError: 1 validation error detected: Value '%s' at '%s' failed to satisfy constraint\n\tstatus code: 400, request id: %s", given, name, vaultID())
+// awsCall is the call that the engine makes for a type, and how it says that it failed.
+func awsCall(kind string) (name, failed string) {
+	switch kind {
+	case AssumedRole:
+		return "AssumeRole", "Error assuming role"
+	case IAMUser:
+		return "CreateUser", "Error creating IAM user"
+	case SessionToken:
+		return "GetSessionToken", "Error generating STS keys"
+	}
+	return "GetFederationToken", "Error generating STS keys"
+}
+
+// tooSmall is what AWS's client says of a parameter before it calls.
+func tooSmall(kind, what, name string) *vaultError {
+	call, failed := awsCall(kind)
+	return refuse(http.StatusBadRequest, "%s: InvalidParameter: 1 validation error(s) found.\n- minimum field %s, %sInput.%s.\n", failed, what, call, name)
+}
+
+// tooLarge is what AWS says of it.
+func tooLarge(kind, name, given string) *vaultError {
+	_, failed := awsCall(kind)
+	return refuse(http.StatusBadRequest, "%s: ValidationError: 1 validation error detected: Value '%s' at '%s' failed to satisfy constraint\n\tstatus code: 400, request id: %s", failed, given, name, vaultID())
 }
 
 // sessionKeys makes keys that end, as STS does.
 func (v *Vault) sessionKeys(c *vaultCall, role VaultAWSRole, arn string) (*envelope, *vaultError) {
 	asked := c.time("ttl")
 	ttl := min(cmp.Or(asked, role.TTL, time.Hour), cmp.Or(role.MaxTTL, longestLease))
-	if asked > 0 && (ttl < 15*time.Minute || ttl > 36*time.Hour) {
-		return nil, invalidAtSTS("durationSeconds", strconv.Itoa(int(ttl.Seconds())))
+	switch {
+	case asked > 0 && ttl < 15*time.Minute:
+		return nil, tooSmall(role.Type, "value of 900", "DurationSeconds")
+	case asked > 0 && ttl > 36*time.Hour:
+		return nil, tooLarge(role.Type, "durationSeconds", strconv.Itoa(int(ttl.Seconds())))
 	}
 	if brief, ok := c.hits.find(Short); ok {
 		ttl = brief.Time
@@ -179,8 +201,11 @@ func (v *Vault) sessionKeys(c *vaultCall, role VaultAWSRole, arn string) (*envel
 		session = fmt.Sprintf("vault-%s-%s-%d-%s", c.token.display, role.Name, c.now.Unix(), rand.Text()[:20])
 		session = session[:min(len(session), 64)]
 	}
-	if len(session) < 2 || len(session) > 64 {
-		return nil, invalidAtSTS("roleSessionName", session)
+	switch {
+	case len(session) < 2:
+		return nil, tooSmall(role.Type, "size of 2", "RoleSessionName")
+	case len(session) > 64:
+		return nil, tooLarge(role.Type, "roleSessionName", session)
 	}
 	of := role.Name
 	if role.Type == AssumedRole {

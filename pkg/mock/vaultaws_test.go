@@ -43,6 +43,8 @@ func TestVaultAWSParameters(t *testing.T) {
 	one, two := "arn:aws:iam::123456789012:role/one", "arn:aws:iam::123456789012:role/two"
 	v := newVaultTest(VaultOptions{AWSRoles: []VaultAWSRole{{Name: "web", MaxTTL: 30 * time.Minute}, {Name: "both", ARNs: []string{one, two}}, {Name: "brief", TTL: time.Minute}}})
 	v.get(t, "aws/creds/none").wants(t, "no such role", 400, `Role "none" not found`)
+	v.get(t, "aws/creds/web?role_session_name=x").wants(t, "a short session name", 400,
+		"Error assuming role: InvalidParameter: 1 validation error(s) found.\n- minimum field size of 2, AssumeRoleInput.RoleSessionName.\n")
 	v.get(t, "aws/creds/both").wants(t, "no ARN", 400, "did not supply a role_arn parameter and unable to determine one")
 	v.get(t, "aws/creds/both?role_arn=x").wants(t, "another ARN", 400, `role_arn "x" not in allowed role arns for Vault role "both"`)
 	a := v.post(t, "aws/creds/both", map[string]string{"role_arn": two, "role_session_name": "host1", "ttl": "15m"})
@@ -55,8 +57,10 @@ func TestVaultAWSParameters(t *testing.T) {
 	if a := v.get(t, "aws/creds/brief"); *a.LeaseDuration != 60 {
 		t.Errorf("the role's own time: %s", a.text)
 	}
-	if a := v.get(t, "aws/creds/web?ttl=60"); a.status != 400 || !strings.Contains(a.text, "durationSeconds") {
-		t.Errorf("less than AWS gives: %s", a.text)
+	v.get(t, "aws/creds/web?ttl=60").wants(t, "less than AWS gives", 400,
+		"Error assuming role: InvalidParameter: 1 validation error(s) found.\n- minimum field value of 900, AssumeRoleInput.DurationSeconds.\n")
+	if a := v.get(t, "aws/creds/brief?ttl=37h"); a.status != 400 || !strings.Contains(a.text, "durationSeconds") {
+		t.Errorf("more than AWS gives: %s", a.text)
 	}
 	if a := v.get(t, "aws/creds/web?role_session_name=a%20b"); a.Data["arn"] != "arn:aws:sts::123456789012:assumed-role/web/a_b" {
 		t.Errorf("a session name with a blank: %s", a.text)

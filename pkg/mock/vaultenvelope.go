@@ -72,6 +72,9 @@ var (
 )
 
 func (e *vaultError) reply() reply {
+	if e.errors == nil { // a redirect
+		return reply{status: e.status, header: e.header}
+	}
 	return reply{status: e.status, contentType: "application/json", header: e.header, body: line(map[string]any{"errors": e.errors})}
 }
 

@@ -3,6 +3,7 @@ package mock
 import (
 	"cmp"
 	"crypto/rand"
+	"maps"
 	"net/http"
 	"time"
 )
@@ -24,10 +25,11 @@ func (v *Vault) lease(c *vaultCall, env *envelope, lease *vaultLease) {
 	lease.id = c.namespace + c.path + "/" + rand.Text()[:24]
 	lease.token, lease.made = c.token.accessor, c.now
 	env.LeaseID = lease.id
-	for id, old := range v.leases {
-		if len(v.leases) >= maxVault || !c.now.Before(old.ends) {
-			delete(v.leases, id)
-		}
+	if len(v.leases) >= maxVault {
+		maps.DeleteFunc(v.leases, func(_ string, old *vaultLease) bool { return !c.now.Before(old.ends) })
+	}
+	if len(v.leases) >= maxVault {
+		clear(v.leases)
 	}
 	v.leases[lease.id] = lease
 	v.record.LeasesMade++

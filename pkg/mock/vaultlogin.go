@@ -108,16 +108,21 @@ func (v *Vault) certLogin(c *vaultCall) (*envelope, *vaultError) {
 	for _, one := range c.r.TLS.PeerCertificates[1:] {
 		between.AddCert(one)
 	}
+	refusal := refuse(http.StatusBadRequest, "invalid certificate or no client certificate supplied; additionally got errors during verification: <nil>")
 	for _, role := range v.o.CertRoles {
 		if role.Mount != c.mount || c.text("name") != "" && c.text("name") != role.Name {
 			continue
 		}
 		_, err := leaf.Verify(x509.VerifyOptions{Roots: role.CAs, Intermediates: between, CurrentTime: c.now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
-		if err == nil && (len(role.CommonNames) == 0 || slices.Contains(role.CommonNames, leaf.Subject.CommonName)) {
-			return v.login(c, role.VaultGrant, path.Base(c.mount)+"-"+leaf.Subject.CommonName, certMeta(role.Name, leaf))
+		switch {
+		case err != nil:
+		case len(role.CommonNames) == 0 || slices.Contains(role.CommonNames, leaf.Subject.CommonName):
+			return v.login(c, role.VaultGrant, path.Base(c.mount)+"-"+role.Name, certMeta(role.Name, leaf))
+		default:
+			refusal = refuse(http.StatusBadRequest, "no chain matching all constraints could be found for this login certificate")
 		}
 	}
-	return nil, refuse(http.StatusBadRequest, "invalid certificate or no client certificate supplied; additionally got errors during verification: <nil>")
+	return nil, refusal
 }
 
 // certMeta is what a token of a certificate tells of it.

@@ -32,7 +32,7 @@ var defaultPolicy = []VaultRule{
 func (v *Vault) readAll() []VaultRule {
 	rules := []VaultRule{{Path: "sys/leases/revoke", Capabilities: []string{canUpdate}}}
 	for path, mount := range v.mounts {
-		for _, path := range slices.Compact([]string{path, strings.TrimPrefix(path, v.namespaceOf(path))}) { // seen from the root and from inside
+		for _, path := range v.seen(path) {
 			switch mount.kind {
 			case "aws":
 				for _, below := range []string{"creds/*", "sts/*", "static-creds/*", "roles/*"} {
@@ -46,6 +46,17 @@ func (v *Vault) readAll() []VaultRule {
 		}
 	}
 	return rules
+}
+
+// seen is a whole path as it looks from the root and from each namespace around it.
+func (v *Vault) seen(path string) []string {
+	all := []string{path}
+	for _, namespace := range v.o.Namespaces {
+		if inside, ok := strings.CutPrefix(path, namespace+"/"); ok {
+			all = append(all, inside)
+		}
+	}
+	return all
 }
 
 // matches reports how well a rule fits a path: nothing at all, or the better the more.

@@ -73,10 +73,14 @@ func (v *Vault) tokenCall(c *vaultCall) (*envelope, *vaultError) {
 
 // shown is what a lookup tells of a token.
 func (v *Vault) shown(t *vaultToken, now time.Time) map[string]any {
+	uses := t.usesLeft
+	if t.spent {
+		uses = -1
+	}
 	data := map[string]any{
 		"accessor": t.accessor, "creation_time": t.made.Unix(), "creation_ttl": int64(t.ttl / time.Second), "display_name": t.display,
 		"entity_id": t.entity, "expire_time": nil, "explicit_max_ttl": int64(t.explicitMax / time.Second), "id": t.id, "meta": t.meta,
-		"num_uses": t.usesLeft, "orphan": t.orphan, "path": t.path, "policies": t.policies, "ttl": int64(max(0, t.left(now)) / time.Second), "type": t.kind(),
+		"num_uses": uses, "orphan": t.orphan, "path": t.path, "policies": t.policies, "ttl": int64(max(0, t.left(now)) / time.Second), "type": t.kind(),
 	}
 	if !t.ends.IsZero() {
 		data["expire_time"], data["issue_time"] = stamp(t.ends), stamp(t.made)
@@ -195,6 +199,9 @@ func (v *Vault) createToken(c *vaultCall, name string) (*envelope, *vaultError) 
 func (v *Vault) child(c *vaultCall, grant VaultGrant, orphan bool) *envelope {
 	if ttl := c.time("ttl"); ttl > 0 {
 		grant.TTL = ttl
+	}
+	if period := c.time("period"); period > 0 {
+		grant.Period = period
 	}
 	if uses := int(c.time("num_uses") / time.Second); uses > 0 {
 		grant.NumUses = uses
