@@ -50,6 +50,11 @@ func startIMS(t *testing.T, roles ...string) (*mock.IMS, string) {
 // socket are added.
 func startAgent(t *testing.T, text string) *running {
 	t.Helper()
+	return startAgentThatLogs(t, text, zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.InfoLevel))
+}
+
+func startAgentThatLogs(t *testing.T, text string, log zerolog.Logger) *running {
+	t.Helper()
 	folder := t.TempDir()
 	r := &running{t: t, file: filepath.Join(folder, "purser.yaml")}
 	r.write(text)
@@ -80,8 +85,7 @@ func startAgent(t *testing.T, text string) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
-	log := zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.InfoLevel)
-	if r.agent, err = newAgent(c, log, keys, listeners, resolver); err != nil {
+	if r.agent, err = newAgent(c, log, keys, listeners, resolver, nil); err != nil {
 		t.Fatal(err)
 	}
 	var ended sync.WaitGroup

@@ -20,6 +20,7 @@ import (
 	"github.com/purser-agent/purser/pkg/caller"
 	"github.com/purser-agent/purser/pkg/config"
 	"github.com/purser-agent/purser/pkg/credential"
+	"github.com/purser-agent/purser/pkg/helper"
 	"github.com/purser-agent/purser/pkg/policy"
 	"github.com/purser-agent/purser/pkg/refresh"
 	"github.com/purser-agent/purser/pkg/store"
@@ -91,13 +92,15 @@ func check(ctx context.Context, c *config.Config, offline bool, out io.Writer) e
 	if err := giveUpRoot(who, zerolog.Nop()); err != nil { // files count as readable if that account can read them
 		return err
 	}
+	programs := helper.Start(zerolog.Nop())
+	defer programs.Close()
 	if err := upstream.CheckReadable(c.Files); err != nil { // a reload reads them again
 		return usageError{err}
 	}
 	for _, warning := range policy.NewGate(&store.Store{}, nil, caller.Accounts{}).Prepare(ctx, grants(c)).Warnings {
 		fmt.Fprintln(out, "warning:", warning)
 	}
-	sources, err := openSources(c.Upstreams, &store.Store{}, zerolog.Nop())
+	sources, err := openSources(c.Upstreams, &store.Store{}, surroundings{programs: programs, log: zerolog.Nop()})
 	if err != nil {
 		return usageError{err}
 	}
@@ -159,6 +162,10 @@ func describeFetched(fetched map[credential.Key]credential.Credential) (lines []
 			return append(lines, fmt.Sprintf("and %d more", len(keys)-mostShown))
 		}
 		issued, expires := fetched[key].Lifetime()
+		if expires.IsZero() {
+			lines = append(lines, fmt.Sprintf("%s: without an end", key))
+			continue
+		}
 		lifetime := expires.Sub(issued)
 		line := fmt.Sprintf("%s: until %s, lifetime %v", key, expires.UTC().Format(time.RFC3339), lifetime.Round(time.Second))
 		if least := refresh.Margin(lifetime, 0, 0); least < refresh.Enough {

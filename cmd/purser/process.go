@@ -107,22 +107,25 @@ func advice(code int, base, tokenFile string, hadToken bool) string {
 
 // writeProcess turns the answer of the front end into that of a process.
 func writeProcess(out io.Writer, name string, body []byte) error {
-	var c struct{ AccessKeyId, SecretAccessKey, Token, Expiration, AccountId string }
+	var c struct {
+		AccessKeyId, SecretAccessKey, Expiration, AccountId string
+		Token                                               *string // empty for the keys of an IAM user
+	}
 	err := json.Unmarshal(body, &c)
 	if err == nil {
 		_, err = time.Parse(time.RFC3339, c.Expiration)
 	}
-	if err != nil || c.AccessKeyId == "" || c.SecretAccessKey == "" || c.Token == "" { // err may quote the answer
+	if err != nil || c.AccessKeyId == "" || c.SecretAccessKey == "" || c.Token == nil { // err may quote the answer
 		return fmt.Errorf("asking for credential %q: the answer is not a credential; does --url name Purser's listener?", name)
 	}
 	line, err := json.Marshal(struct {
 		Version         int
 		AccessKeyId     string
 		SecretAccessKey string
-		SessionToken    string
+		SessionToken    string `json:",omitempty"`
 		Expiration      string
 		AccountId       string `json:",omitempty"`
-	}{1, c.AccessKeyId, c.SecretAccessKey, c.Token, c.Expiration, c.AccountId})
+	}{1, c.AccessKeyId, c.SecretAccessKey, *c.Token, c.Expiration, c.AccountId})
 	if err != nil {
 		return err
 	}

@@ -151,7 +151,7 @@ func TestCredentialProcessTakesOnlyAURLOfAListener(t *testing.T) {
 func FuzzAnswerOfTheFrontEnd(f *testing.F) {
 	for _, seed := range []string{
 		"", "null", "{}", "[]", goodAnswer, goodAnswer + goodAnswer, goodAnswer[:40], `{"code":"NotFound","message":"no such credential"}`,
-		strings.Replace(goodAnswer, "2026-11-23T05:00:00Z", "tomorrow", 1), strings.Replace(goodAnswer, `"t0ken=="`, "null", 1),
+		strings.Replace(goodAnswer, "2026-11-23T05:00:00Z", "tomorrow", 1), strings.Replace(goodAnswer, `"t0ken=="`, "null", 1), strings.Replace(goodAnswer, "t0ken==", "", 1),
 		strings.Replace(goodAnswer, `"ASIAEXAMPLE"`, "7", 1), strings.Replace(goodAnswer, "{", `{"AccountId":"123456789012",`, 1),
 		strings.Replace(goodAnswer, "t0ken", `\u0000\n\ud800`, 1), `{"accesskeyid":"a","SECRETACCESSKEY":"b","token":"c","expiration":"2026-11-23T05:00:00+01:00"}`,
 	} {
@@ -176,7 +176,10 @@ func FuzzAnswerOfTheFrontEnd(f *testing.F) {
 		if err := json.Unmarshal([]byte(line), &got); err != nil {
 			t.Fatal(err)
 		}
-		if got.Version != 1 || got.AccessKeyId == "" || got.SecretAccessKey == "" || got.SessionToken == "" {
+		var given struct{ Token *string }
+		_ = json.Unmarshal(body, &given)
+		userKeys := given.Token != nil && *given.Token == ""
+		if got.Version != 1 || got.AccessKeyId == "" || got.SecretAccessKey == "" || got.SessionToken == "" && !userKeys {
 			t.Errorf("%s is not whole", line)
 		}
 		if _, err := time.Parse(time.RFC3339, got.Expiration); err != nil {

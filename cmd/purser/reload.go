@@ -61,7 +61,7 @@ func (a *agent) tryReload(ctx, life context.Context, load func() (*config.Config
 		}
 		return fmt.Errorf("%s %s a restart; nothing was changed", strings.Join(keys, ", "), verb)
 	}
-	sources, err := openSources(next.Upstreams, &a.store, a.log)
+	sources, err := openSources(next.Upstreams, &a.store, a.surroundings())
 	if err != nil {
 		return err
 	}

@@ -15,8 +15,11 @@ import (
 	"github.com/purser-agent/purser/pkg/frontend/imds"
 	"github.com/purser-agent/purser/pkg/refresh"
 	"github.com/purser-agent/purser/pkg/store"
+	"github.com/purser-agent/purser/pkg/upstream"
 	"github.com/purser-agent/purser/pkg/upstream/ims"
 	"github.com/purser-agent/purser/pkg/upstream/sts"
+	"github.com/purser-agent/purser/pkg/upstream/vault"
+	webidentity "github.com/purser-agent/purser/pkg/upstream/web-identity"
 )
 
 // This file is the table of contents: every kind of upstream and every dialect that
@@ -26,10 +29,17 @@ import (
 // An upstreamKind is how the folder under pkg/upstream of the same name is used.
 type upstreamKind struct {
 	options func() any // a pointer to its options, filled with their defaults
-	open    func(name string, options any, on *base, log zerolog.Logger) (source, error)
+	open    func(name string, options any, with surroundings) (source, error)
 	// sessions says that whatever such an upstream gives is the session of a role, so
 	// that AWS limits what can be assumed with it.
 	sessions bool
+}
+
+// surroundings are what an upstream may need of the rest of Purser.
+type surroundings struct {
+	base     *base // the credential of another upstream that it works with
+	programs upstream.Programs
+	log      zerolog.Logger
 }
 
 // A source is what every kind of upstream offers.
@@ -42,8 +52,15 @@ type source interface {
 
 var upstreamKinds = map[string]upstreamKind{
 	"ims": kind(ims.Defaults, ims.New).ofSessions(),
-	"sts": kindOnBase(sts.Defaults, func(name string, o *sts.Options, on *base, log zerolog.Logger) (*sts.Source, error) {
-		return sts.New(name, o, on, log)
+	"sts": kindWith(sts.Defaults, func(name string, o *sts.Options, with surroundings) (*sts.Source, error) {
+		return sts.New(name, o, with.base, with.log)
+	}).ofSessions(),
+	// Not of sessions: some of what Vault gives is, and AWS has the last word.
+	"vault": kindWith(vault.Defaults, func(name string, o *vault.Options, with surroundings) (*vault.Source, error) {
+		return vault.New(name, o, with.base, with.programs, with.log)
+	}),
+	"web-identity": kindWith(webidentity.Defaults, func(name string, o *webidentity.Options, with surroundings) (*webidentity.Source, error) {
+		return webidentity.New(name, o, with.base, with.log)
 	}).ofSessions(),
 }
 
@@ -52,20 +69,20 @@ func (k upstreamKind) ofSessions() upstreamKind {
 	return k
 }
 
-// kindOnBase is kind for one whose upstreams work with the credential of another.
-func kindOnBase[O any, S source](defaults func() *O, open func(string, *O, *base, zerolog.Logger) (S, error)) upstreamKind {
+// kindWith is kind for one whose upstreams need more of their surroundings than a log.
+func kindWith[O any, S source](defaults func() *O, open func(string, *O, surroundings) (S, error)) upstreamKind {
 	return upstreamKind{
 		options: func() any { return defaults() },
-		open: func(name string, options any, on *base, log zerolog.Logger) (source, error) {
-			return open(name, options.(*O), on, log)
+		open: func(name string, options any, with surroundings) (source, error) {
+			return open(name, options.(*O), with)
 		},
 	}
 }
 
 // kind makes an entry of functions that know the type of their options.
 func kind[O any, S source](defaults func() *O, open func(string, *O, zerolog.Logger) (S, error)) upstreamKind {
-	return kindOnBase(defaults, func(name string, options *O, _ *base, log zerolog.Logger) (S, error) {
-		return open(name, options, log)
+	return kindWith(defaults, func(name string, options *O, with surroundings) (S, error) {
+		return open(name, options, with.log)
 	})
 }
 
@@ -150,8 +167,9 @@ type sources struct {
 }
 
 // openSources opens every upstream of a configuration. Two that declare the same
-// name cannot both be right. Bases are read from stock.
-func openSources(upstreams map[string]config.Upstream, stock *store.Store, log zerolog.Logger) (*sources, error) {
+// name cannot both be right. Bases are read from stock; with is the rest of what they
+// may need.
+func openSources(upstreams map[string]config.Upstream, stock *store.Store, with surroundings) (*sources, error) {
 	all := &sources{byName: map[string]source{}, bases: map[string]*base{}}
 	declared := map[credential.Key]string{}
 	var listing []string // upstreams that have to be asked what they give
@@ -159,7 +177,8 @@ func openSources(upstreams map[string]config.Upstream, stock *store.Store, log z
 		u := upstreams[name]
 		on := &base{stock: stock, declared: declared}
 		on.name, on.upstream = baseOf(u)
-		s, err := upstreamKinds[u.Kind].open(name, u.Options, on, log)
+		with.base = on
+		s, err := upstreamKinds[u.Kind].open(name, u.Options, with)
 		if err != nil {
 			return nil, fmt.Errorf("upstream %q: %w", name, err)
 		}

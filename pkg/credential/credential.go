@@ -47,11 +47,12 @@ func (k Key) String() string {
 // and are shared between goroutines; nobody changes one after it was stored.
 type Credential interface {
 	// Lifetime reports when the upstream issued the credential and the first
-	// moment at which it is no longer valid.
+	// moment at which it is no longer valid: the zero time if it has no end.
 	Lifetime() (issued, expires time.Time)
 }
 
-// AWS is a set of temporary AWS keys.
+// AWS is a set of AWS keys: temporary ones, or those of an IAM user, which have
+// neither a session token nor an end.
 type AWS struct {
 	AccessKeyID     string
 	SecretAccessKey Secret
@@ -64,6 +65,17 @@ type AWS struct {
 
 // Lifetime implements Credential.
 func (c *AWS) Lifetime() (issued, expires time.Time) { return c.Issued, c.Expires }
+
+// A Token is one text that proves something, such as a JWT.
+type Token struct {
+	Value   Secret
+	Type    string // what to call it, such as Bearer or JWT
+	Issued  time.Time
+	Expires time.Time
+}
+
+// Lifetime implements Credential.
+func (t *Token) Lifetime() (issued, expires time.Time) { return t.Issued, t.Expires }
 
 // maxName bounds a name that comes from outside. IAM allows a role 64 characters;
 // the rest is room for other clouds' account names.

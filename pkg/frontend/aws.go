@@ -3,6 +3,7 @@ package frontend
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/purser-agent/purser/pkg/credential"
 )
@@ -19,6 +20,19 @@ func AWS(ctx context.Context, view View, name string) (*credential.AWS, error) {
 		return nil, credential.ErrNotFound
 	}
 	return keys, nil
+}
+
+// endlessFor is how long a client may use keys without an end before it asks again.
+const endlessFor = time.Hour
+
+// Expiration is what a client is told of the end of keys. For keys without one, which
+// the forms of AWS do not have, it is when to ask again: whoever replaced the keys
+// meanwhile then reaches the client.
+func Expiration(keys *credential.AWS) time.Time {
+	if keys.Expires.IsZero() {
+		return time.Now().Add(endlessFor)
+	}
+	return keys.Expires
 }
 
 // Explain turns an error of a View into a decision and the reason for the log.

@@ -226,3 +226,13 @@ func TestAccountComesFromTheUpstreamOrTheRole(t *testing.T) {
 		}
 	}
 }
+
+func TestKeysWithoutAnEndAreToBeAskedForAgainInAnHour(t *testing.T) {
+	if got := time.Until(Expiration(&credential.AWS{})); got < 59*time.Minute || got > time.Hour {
+		t.Errorf("keys without an end end in %v", got)
+	}
+	end := time.Now().Add(10 * time.Minute)
+	if got := Expiration(&credential.AWS{Expires: end}); !got.Equal(end) {
+		t.Errorf("keys that end at %v are said to end at %v", end, got)
+	}
+}

@@ -102,11 +102,15 @@ func New(o Options) *Loop {
 // Run asks until ctx ends, and returns after the last attempt did.
 func (l *Loop) Run(ctx context.Context) {
 	var attempts sync.WaitGroup
+	defer l.accompany(ctx)()
 	defer attempts.Wait()
 	l.Begin()
 	for {
 		if l.filesChanged() {
 			l.hurry()
+		}
+		if r, ok := l.Source.(Replacer); ok && r.Replaced() {
+			l.refetch()
 		}
 		wait := l.dispatch(ctx, &attempts)
 		select {
@@ -115,6 +119,28 @@ func (l *Loop) Run(ctx context.Context) {
 		case <-l.wake:
 		case <-time.After(wait):
 		}
+	}
+}
+
+// accompany runs a source that is a Runner beside the loop, and returns what ends it.
+func (l *Loop) accompany(ctx context.Context) (end func()) {
+	runner, ok := l.Source.(Runner)
+	if !ok {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var running sync.WaitGroup
+	running.Go(func() {
+		defer func() {
+			if p := recover(); p != nil {
+				l.Log.Error().Bytes("stack", debug.Stack()).Msg("bug: an upstream panicked")
+			}
+		}()
+		runner.Run(ctx)
+	})
+	return func() {
+		cancel()
+		running.Wait()
 	}
 }
 
@@ -243,6 +269,19 @@ func (l *Loop) hurry() {
 	for j := range l.failing {
 		j.hurried = j.asking // that attempt may have seen the old file
 		l.queue.plan(j, time.Now())
+	}
+}
+
+// refetch asks for everything anew, since what is in stock was replaced.
+func (l *Loop) refetch() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.Log.Info().Msg("what this upstream gives was replaced, fetching it anew")
+	l.paused = time.Time{}
+	for _, j := range l.jobs {
+		if j.holder == "" {
+			l.queue.plan(j, time.Now())
+		}
 	}
 }
 

@@ -18,7 +18,7 @@ type Row struct {
 	Key       credential.Key
 	State     State
 	Issued    time.Time // zero if never fetched, as are the next three
-	Expires   time.Time
+	Expires   time.Time // also zero for one without an end
 	Fetched   time.Time
 	Next      time.Time // when it is asked for next; zero for a withdrawn one
 	Failures  int       // in a row
@@ -38,7 +38,7 @@ func (l *Loop) Rows() []Row {
 	for _, j := range l.jobs {
 		rows = append(rows, Row{
 			Key: j.key, State: stateAt(now, j.expires, j.due, j.failures > 0),
-			Issued: j.issued, Expires: j.expires, Fetched: j.fetched, Next: j.next,
+			Issued: j.issued, Expires: shown(j.expires), Fetched: j.fetched, Next: j.next,
 			Failures: j.failures, Err: j.err, Required: j.required, OnDemand: j.demanded, Holder: j.holder,
 		})
 	}
@@ -274,7 +274,7 @@ func (l *Loop) Trial(ctx context.Context) error {
 			defer func() { <-slots }()
 			_, c, err := l.ask(ctx, false, key)
 			if err == nil {
-				if _, expires := c.Lifetime(); !time.Now().Before(expires) {
+				if _, expires := lifetime(c); !time.Now().Before(expires) {
 					err = expiredError{expires}
 				}
 			}

@@ -44,6 +44,23 @@ type Skewer interface{ Skew() time.Duration }
 // what failed before.
 type Watcher interface{ Changed() bool }
 
+// A Replacer is a Source whose credentials may be replaced before they end, such as
+// those in a file. Replaced, which is asked every second, reports whether they are
+// others than those that were fetched last: a reason to fetch everything again at
+// once. What such a source gives counts, also if it ends earlier than what is in stock.
+type Replacer interface{ Replaced() bool }
+
+// A Rereader is a Source of credentials without an end that knows how long one may
+// go without being asked for again; 0 means hourly.
+type Rereader interface {
+	Reread(key credential.Key) time.Duration
+}
+
+// A Runner is a Source that has something to look after as long as its loop runs,
+// such as a session with its upstream. Run returns soon after ctx ends, which it does
+// after the last attempt did; it may give back then what it has.
+type Runner interface{ Run(ctx context.Context) }
+
 // Declared returns the keys that the configuration of source names, if it does.
 func Declared(source Source) []credential.Key {
 	if d, ok := source.(Declarer); ok {

@@ -4,6 +4,8 @@ import (
 	"hash/fnv"
 	"math/rand/v2"
 	"time"
+
+	"github.com/purser-agent/purser/pkg/credential"
 )
 
 // Enough is the life below which some SDKs ask again at every call.
@@ -120,6 +122,27 @@ func (c curve) after(n int, luck float64, retryAfter time.Duration) time.Duratio
 	return max(soonest, time.Duration(luck*float64(c.ceiling(n))))
 }
 
+// Reread is when to ask again for a credential without an end that may go for so long
+// without: as for others, up to a tenth earlier.
+func (s Schedule) Reread(fetched time.Time, every time.Duration, d Draw) time.Time {
+	if s.Longest > 0 {
+		every = min(every, s.Longest)
+	}
+	return fetched.Add(every - time.Duration(0.1*d.Spread*float64(every)))
+}
+
+// never is the end, in this package, of a credential that has none.
+var never = time.Unix(1<<40, 0)
+
+// lifetime is a credential's, with never for no end.
+func lifetime(c credential.Credential) (issued, expires time.Time) {
+	issued, expires = c.Lifetime()
+	if expires.IsZero() {
+		expires = never
+	}
+	return issued, expires
+}
+
 // A verdict is what to do with an answer.
 type verdict int
 
@@ -130,12 +153,13 @@ const (
 )
 
 // judge compares the end of an answer with the end of what is in stock, the zero
-// time if nothing is. A credential that ends earlier never replaces a valid one.
+// time if nothing is. A credential that ends earlier never replaces a valid one, but
+// for one without an end: there is no other way to learn that it was replaced.
 func judge(stock, answer, now time.Time) verdict {
 	switch {
 	case !now.Before(answer):
 		return useless
-	case now.Before(stock) && !answer.After(stock):
+	case now.Before(stock) && !answer.After(stock) && stock != never:
 		return nothingNew
 	default:
 		return take

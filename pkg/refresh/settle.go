@@ -1,6 +1,7 @@
 package refresh
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -31,8 +32,12 @@ func (l *Loop) settle(j *job, c credential.Credential, err error, now time.Time)
 		l.failed(j, err, now)
 		return
 	}
-	issued, expires := c.Lifetime()
-	switch judge(j.expires, expires, now) {
+	issued, expires := lifetime(c)
+	verdict := judge(j.expires, expires, now)
+	if _, replaces := l.Source.(Replacer); replaces && verdict == nothingNew {
+		verdict = take
+	}
+	switch verdict {
 	case useless:
 		l.failed(j, expiredError{expires}, now)
 	case nothingNew:
@@ -41,7 +46,7 @@ func (l *Loop) settle(j *job, c credential.Credential, err error, now time.Time)
 	case take:
 		first := j.fetched.IsZero()
 		j.issued, j.expires, j.fetched = issued, expires, now
-		j.due = l.Schedule.Due(issued, expires, now, j.draw, l.skew())
+		j.due = l.due(j, now)
 		if !l.Store.Put(j.key, c) { // announced when it was claimed
 			l.Log.Error().Stringer("credential", j.key).Msg("bug: a credential of ours is not known to the store")
 			l.Store.Announce(j.key)
@@ -49,13 +54,33 @@ func (l *Loop) settle(j *job, c credential.Credential, err error, now time.Time)
 		}
 		l.recovered(j)
 		l.warnShort(expires.Sub(issued))
-		l.Log.Debug().Stringer("credential", j.key).Time("expires", expires).Msg("fetched")
+		l.Log.Debug().Stringer("credential", j.key).Time("expires", shown(expires)).Msg("fetched")
 		if first && !j.demanded && now.Before(j.due) {
 			l.queue.plan(j, Second(now, j.due, j.draw))
 			return
 		}
 		l.again(j, now)
 	}
+}
+
+// due is when to replace what was fetched now.
+func (l *Loop) due(j *job, now time.Time) time.Time {
+	if j.expires != never {
+		return l.Schedule.Due(j.issued, j.expires, now, j.draw, l.skew())
+	}
+	every := time.Hour
+	if r, ok := l.Source.(Rereader); ok {
+		every = cmp.Or(r.Reread(j.key), every)
+	}
+	return l.Schedule.Reread(now, every, j.draw)
+}
+
+// shown is an end as it is told: the zero time for none.
+func shown(expires time.Time) time.Time {
+	if expires == never {
+		return time.Time{}
+	}
+	return expires
 }
 
 // again plans the next question after an answer that was no error: when the stock
@@ -169,7 +194,7 @@ func (l *Loop) noteStates(now time.Time) {
 // warnShort says once that lifetimes are too short for the 15 minutes that SDKs
 // want to be left alone.
 func (l *Loop) warnShort(lifetime time.Duration) {
-	if l.short || Margin(lifetime, 0, 0) >= Enough {
+	if l.short || lifetime > 2*Enough || Margin(lifetime, 0, 0) >= Enough {
 		return
 	}
 	l.short = true

@@ -42,7 +42,7 @@ type shelf struct {
 
 type stock struct {
 	credential credential.Credential
-	expires    time.Time
+	expires    time.Time // zero for no end
 }
 
 var empty = &index{}
@@ -68,7 +68,7 @@ func (s *Store) Get(key credential.Key) (credential.Credential, error) {
 	}
 	stock := shelf.stock.Load()
 	switch {
-	case stock != nil && now.Before(stock.expires):
+	case stock != nil && (now.Before(stock.expires) || stock.expires.IsZero()):
 		return stock.credential, nil
 	case shelf.refused.Load():
 		return nil, credential.ErrRefused

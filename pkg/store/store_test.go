@@ -227,3 +227,15 @@ func TestAKeyBelongsToTheUpstreamThatAnnouncedItLast(t *testing.T) {
 	s.Remove(web)
 	expect("")
 }
+
+func TestPromise4KeysWithoutAnEndStay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s store.Store
+		s.Announce(key("user"))
+		s.Put(key("user"), &credential.AWS{AccessKeyID: "AKIAEXAMPLE", Issued: time.Now()})
+		time.Sleep(10 * 365 * 24 * time.Hour)
+		if _, err := s.Get(key("user")); err != nil {
+			t.Errorf("after ten years: %v", err)
+		}
+	})
+}

@@ -20,7 +20,7 @@ var (
 		"1 for the state that the credential is in; its other states have no series.",
 		[]string{"credential", "variant", "upstream", "state"}, nil)
 	expiryDesc = prometheus.NewDesc("purser_credential_expiry_seconds",
-		"Seconds until the credential in stock expires, negative once it has; no series if it was never fetched.",
+		"Seconds until the credential in stock expires, negative once it has; no series if it was never fetched or has no end.",
 		[]string{"credential", "variant", "upstream"}, nil)
 	skewDesc = prometheus.NewDesc("purser_upstream_skew_seconds",
 		"How far the upstream's clock is ahead of ours.", []string{"upstream"}, nil)

@@ -41,7 +41,7 @@ type Credential struct {
 	Upstream string
 	// State is one of States; anything else is counted under no state.
 	State string
-	// Expires is the zero time for a credential that was never fetched.
+	// Expires is the zero time for a credential that was never fetched or has no end.
 	Expires time.Time
 }
 

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // maxFile bounds a certificate file, in bytes; the bundle of all public authorities
@@ -29,7 +31,7 @@ func CheckReadable(paths []string) error {
 			err = f.Close()
 		}
 		if errors.Is(err, fs.ErrPermission) {
-			err = denied(path)
+			err = denied(path, "read")
 		}
 		all = append(all, err)
 	}
@@ -54,7 +56,9 @@ func openFile(path string) (*os.File, error) {
 	return f, nil
 }
 
-func readFile(path string) ([]byte, error) {
+// ReadFile reads a regular file of a megabyte at most, and waits for nothing: opening
+// a named pipe would.
+func ReadFile(path string) ([]byte, error) {
 	f, err := openFile(path)
 	if err != nil {
 		return nil, err
@@ -70,9 +74,28 @@ func readFile(path string) ([]byte, error) {
 	return text, nil
 }
 
+// CheckExecutable reports why the current user cannot run a program, with its owner and
+// mode if that is it.
+func CheckExecutable(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return denied(path, "run")
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%s: there is no such program", path)
+	case err != nil:
+		return err
+	case !info.Mode().IsRegular():
+		return fmt.Errorf("%s: not a program but another kind of file", path)
+	case unix.Faccessat(unix.AT_FDCWD, path, unix.X_OK, unix.AT_EACCESS) != nil:
+		return denied(path, "run")
+	}
+	return nil
+}
+
 // denied names what stands between the current user and a file: the file itself or
 // the outermost folder on the way that cannot be entered.
-func denied(path string) error {
+func denied(path, to string) error {
 	me := userName(uint32(os.Geteuid()))
 	for at := path; ; at = filepath.Dir(at) {
 		info, err := os.Stat(at)
@@ -85,11 +108,11 @@ func denied(path string) error {
 			if info.IsDir() {
 				kind = "folder"
 			}
-			return fmt.Errorf("%s: user %s may not read it: the %s %s belongs to %s:%s with mode %04o",
-				path, me, kind, at, owner, group, info.Mode().Perm())
+			return fmt.Errorf("%s: user %s may not %s it: the %s %s belongs to %s:%s with mode %04o",
+				path, me, to, kind, at, owner, group, info.Mode().Perm())
 		}
 		if at == filepath.Dir(at) {
-			return fmt.Errorf("%s: user %s may not read it: %w", path, me, err)
+			return fmt.Errorf("%s: user %s may not %s it: %w", path, me, to, err)
 		}
 	}
 }

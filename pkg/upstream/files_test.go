@@ -94,7 +94,7 @@ func TestCheckReadableWaitsForNothing(t *testing.T) {
 
 func TestReadFileIsBounded(t *testing.T) {
 	path := tempFile(t, "bundle.pem", make([]byte, maxFile+1))
-	if _, err := readFile(path); err == nil || !strings.Contains(err.Error(), "larger than") {
+	if _, err := ReadFile(path); err == nil || !strings.Contains(err.Error(), "larger than") {
 		t.Errorf("got %v, want an error", err)
 	}
 }

@@ -23,10 +23,10 @@ type keyring struct {
 	log     zerolog.Logger
 
 	mu      sync.Mutex
-	seen    string          // fingerprint of the files at the last attempt to load them
-	fault   error           // why that attempt gave nothing new
-	current *http.Transport // nil until the first success
-	expires time.Time       // of the client certificate; zero without one
+	seen    string            // fingerprint of the files at the last attempt to load them
+	fault   error             // why that attempt gave nothing new
+	current *http.Transport   // nil until the first success
+	leaf    *x509.Certificate // of the client certificate; nil without one
 }
 
 // transport returns the transport for one request. With files that changed but
@@ -50,7 +50,7 @@ func (k *keyring) transport() (*http.Transport, error) {
 	if k.current != nil {
 		k.log.Info().Msg("certificate files changed and are in use")
 	}
-	k.seen, k.fault, k.expires = seen, nil, material.expires
+	k.seen, k.fault, k.leaf = seen, nil, material.leaf()
 	k.current = k.newTransport(material)
 	return k.current, nil
 }
@@ -62,8 +62,8 @@ func (k *keyring) hint(fault error) string {
 	switch {
 	case fault != nil:
 		return fmt.Sprintf("; the certificate files changed but cannot be used: %v", fault)
-	case !k.expires.IsZero() && time.Now().After(k.expires):
-		return fmt.Sprintf("; our own certificate %s expired on %s", k.options.TLS.Certificate, k.expires.UTC().Format(time.RFC3339))
+	case k.leaf != nil && time.Now().After(k.leaf.NotAfter):
+		return fmt.Sprintf("; our own certificate %s expired on %s", k.options.TLS.Certificate, k.leaf.NotAfter.UTC().Format(time.RFC3339))
 	}
 	return ""
 }
@@ -73,9 +73,15 @@ func (k *keyring) files() []string {
 }
 
 type material struct {
-	roots       *x509.CertPool // nil for the system's
-	certificate *tls.Certificate
-	expires     time.Time
+	roots       *x509.CertPool   // nil for the system's
+	certificate *tls.Certificate // nil for none
+}
+
+func (m material) leaf() *x509.Certificate {
+	if m.certificate == nil {
+		return nil
+	}
+	return m.certificate.Leaf
 }
 
 var errRotating = errors.New("the certificate files are being replaced")
@@ -97,7 +103,7 @@ func (k *keyring) load(files []string, before string) (material, error) {
 func readMaterial(o TLS) (material, error) {
 	var m material
 	if o.CA != "" {
-		text, err := readFile(o.CA)
+		text, err := ReadFile(o.CA)
 		if err != nil {
 			return m, fmt.Errorf("tls.ca: %w", err)
 		}
@@ -108,11 +114,11 @@ func readMaterial(o TLS) (material, error) {
 	if o.Certificate == "" {
 		return m, nil
 	}
-	chain, err := readFile(o.Certificate)
+	chain, err := ReadFile(o.Certificate)
 	if err != nil {
 		return m, fmt.Errorf("tls.certificate: %w", err)
 	}
-	key, err := readFile(o.Key)
+	key, err := ReadFile(o.Key)
 	if err != nil {
 		return m, fmt.Errorf("tls.key: %w", err)
 	}
@@ -120,7 +126,7 @@ func readMaterial(o TLS) (material, error) {
 	if err != nil {
 		return m, fmt.Errorf("tls.certificate %s with tls.key %s: %w", o.Certificate, o.Key, err)
 	}
-	m.certificate, m.expires = &pair, pair.Leaf.NotAfter
+	m.certificate = &pair
 	return m, nil
 }
 
@@ -166,7 +172,7 @@ func (k *keyring) newTransport(m material) *http.Transport {
 	t := &http.Transport{
 		Proxy:                  k.proxy.forRequest,
 		OnProxyConnectResponse: checkConnect,
-		DialContext:            dialer.DialContext,
+		DialContext:            dialSocket(dialer),
 		TLSClientConfig:        config,
 		TLSHandshakeTimeout:    k.options.Timeouts.TLS,
 		ResponseHeaderTimeout:  k.options.Timeouts.Header,
@@ -180,6 +186,16 @@ func (k *keyring) newTransport(m material) *http.Transport {
 		t.DialTLSContext = k.dialTLS(dialer, config)
 	}
 	return t
+}
+
+// dialSocket dials what WithSocket says instead of the address.
+func dialSocket(dialer *net.Dialer) func(context.Context, string, string) (net.Conn, error) {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		if socket := socketOf(ctx); socket != "" {
+			network, address = "unix", socket
+		}
+		return dialer.DialContext(ctx, network, address)
+	}
 }
 
 // dialTLS makes the first TLS connection where there is an https proxy: to the

@@ -79,6 +79,12 @@ func (s *scene) stop() {
 
 // newScene starts a mock with so many roles, and Purser on it.
 func newScene(root, work string, roles int) (*scene, error) {
+	return setScene(root, work, "bench: {kind: ims, url: %q}", "--roles", strconv.Itoa(roles))
+}
+
+// setScene starts a mock with these flags and Purser with these upstreams, in which %q
+// stands for the URL of the mock's IMS.
+func setScene(root, work, upstreams string, flags ...string) (*scene, error) {
 	work, err := os.MkdirTemp(work, "scene-")
 	if err != nil {
 		return nil, err
@@ -93,7 +99,7 @@ func newScene(root, work string, roles int) (*scene, error) {
 	if s.address, err = freeAddress(); err != nil {
 		return nil, err
 	}
-	if s.mock, err = launch(exec.Command(filepath.Join(root, "bin/purser-mock"), "--listen", s.upstream, "--roles", strconv.Itoa(roles))); err != nil {
+	if s.mock, err = launch(exec.Command(filepath.Join(root, "bin/purser-mock"), append([]string{"--listen", s.upstream}, flags...)...)); err != nil {
 		return nil, err
 	}
 	if err := reachable(s.upstream); err != nil {
@@ -106,9 +112,9 @@ telemetry: {listen: null}
 admin: {socket: %s}
 user: nobody
 group: nogroup
-upstreams: {bench: {kind: ims, url: "http://%s/latest"}}
+upstreams: {%s}
 grants: {everyone: {credentials: ["*"]}}
-`, s.address, s.socket, s.upstream)
+`, s.address, s.socket, fmt.Sprintf(upstreams, "http://"+s.upstream+"/latest"))
 	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
 		return nil, err
 	}

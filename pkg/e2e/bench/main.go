@@ -48,6 +48,7 @@ func run() error {
 		{"size", size},
 		{"refreshing", refreshing},
 		{"fleet", fleet},
+		{"prefetch", prefetch},
 	} {
 		if len(os.Args) > 1 && !slices.Contains(os.Args[1:], part.name) {
 			continue

@@ -71,7 +71,7 @@ func appendKeys(b []byte, keys *credential.AWS) []byte {
 		b = append(member(b, "AccountId", account), ',')
 	}
 	b = append(b, `"Expiration":`...)
-	return append(frontend.AppendTime(b, keys.Expires), '}')
+	return append(frontend.AppendTime(b, frontend.Expiration(keys)), '}')
 }
 
 func member(b []byte, key, value string) []byte {

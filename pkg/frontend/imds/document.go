@@ -41,7 +41,7 @@ func (d document) credentials(keys *credential.AWS, account string) []byte {
 		text("AccessKeyId", keys.AccessKeyID).
 		text("SecretAccessKey", keys.SecretAccessKey.Reveal()).
 		text("Token", keys.SessionToken.Reveal()).
-		time("Expiration", keys.Expires)
+		time("Expiration", frontend.Expiration(keys))
 	if account != "" {
 		d = d.text("AccountId", account)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/purser-agent/purser/pkg/awsapi"
 	"github.com/purser-agent/purser/pkg/credential"
 	"github.com/purser-agent/purser/pkg/mock"
 	"github.com/purser-agent/purser/pkg/upstream"
@@ -101,9 +102,11 @@ func (p *place) fetch(t *testing.T, name string) (*credential.AWS, error) {
 
 func TestARoleIsAssumedWithTheBaseAndAllThatIsConfigured(t *testing.T) {
 	full := Role{
-		RoleARN: demoARN, SessionName: "{{ .Credential }}-{{ .Hostname }}", ExternalID: "ext:1/2", Policy: `{"Version": "2012-10-17", "é": ""}`,
-		PolicyARNs: []string{"arn:aws:iam::aws:policy/ReadOnlyAccess"}, Tags: map[string]string{"team": "a b+c", "cost center": ""},
-		TransitiveTags: []string{"team"}, SourceIdentity: "alice", Duration: 2 * time.Hour,
+		Session: awsapi.Session{
+			RoleARN: demoARN, SessionName: "{{ .Credential }}-{{ .Hostname }}", Policy: `{"Version": "2012-10-17", "é": ""}`,
+			PolicyARNs: []string{"arn:aws:iam::aws:policy/ReadOnlyAccess"}, Duration: 2 * time.Hour,
+		},
+		ExternalID: "ext:1/2", Tags: map[string]string{"team": "a b+c", "cost center": ""}, TransitiveTags: []string{"team"}, SourceIdentity: "alice",
 	}
 	p := newPlace(t, mock.STSOptions{Roles: []mock.STSRole{{ARN: demoARN, By: []string{"base"}, ExternalID: "ext:1/2", Longest: 2 * time.Hour}}},
 		func(o *Options, _ *httptest.Server) { o.Roles["demo"] = full })
@@ -119,7 +122,7 @@ func TestARoleIsAssumedWithTheBaseAndAllThatIsConfigured(t *testing.T) {
 	}
 	calls := p.sts.Assumptions()
 	hostname, _ := os.Hostname()
-	if len(calls) != 1 || calls[0].Key != p.base.keys.AccessKeyID || calls[0].Form.Get("RoleSessionName") != sessionName("", "demo-"+hostname, "") {
+	if len(calls) != 1 || calls[0].Key != p.base.keys.AccessKeyID || calls[0].Form.Get("RoleSessionName") != awsapi.SessionName("", "demo-"+hostname, "") {
 		t.Errorf("STS was asked %+v", calls)
 	}
 	if _, err := p.source.Fetch(t.Context(), credential.Key{Name: "other"}); !errors.Is(err, credential.ErrNotFound) {
@@ -208,13 +211,13 @@ func TestWhatStopsAnAssumptionIsSaidInOneSentence(t *testing.T) {
 			switch e := err.(type) {
 			case *upstream.Error:
 				got = outcome{e.Class(), e.Permanent(), e.Refused(), p.base.renewed}
-			case *baseError:
+			case *awsapi.BaseError:
 				got = outcome{e.Class(), false, false, p.base.renewed}
 			}
 			if got != c.want {
 				t.Errorf("got %+v, want %+v", got, c.want)
 			}
-			sentence := strings.ReplaceAll(err.Error(), p.source.address, "URL")
+			sentence := strings.ReplaceAll(err.Error(), p.source.options.URL("sts"), "URL")
 			if i := strings.Index(sentence, "the session ended at "); i >= 0 {
 				sentence = sentence[:i] + "the session ended at TIME"
 			}
