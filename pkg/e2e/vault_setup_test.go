@@ -19,6 +19,8 @@ type realSetup struct {
 	t      *testing.T
 	vault  *harness.Vault
 	mounts map[string]string // kinds by path
+	sts    *mock.STS         // whom its AWS engine asks
+	iam    *mock.IAM
 }
 
 // realVault is the real Vault with these options, until they are dismantled.
@@ -34,7 +36,7 @@ func (c *vaultContract) realVault(t *testing.T, o mock.VaultOptions) (vaultUnder
 	t.Cleanup(stsServer.Close)
 	t.Cleanup(iamServer.Close)
 
-	s := &realSetup{t, c.real, map[string]string{}}
+	s := &realSetup{t, c.real, map[string]string{}, sts, iam}
 	id, secretKey := keys.User("vault")
 	s.engines(o, map[string]any{
 		"access_key": id, "secret_key": secretKey, "region": "us-east-1", "max_retries": 0,

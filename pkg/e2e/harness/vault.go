@@ -271,6 +271,15 @@ func (v *Vault) Delete(path string) error {
 	return leader.order(http.MethodDelete, path, nil, nil)
 }
 
+// List asks for what its API has a LIST for.
+func (v *Vault) List(path string, answer any) error {
+	leader, err := v.Leader()
+	if err != nil {
+		return err
+	}
+	return leader.order("LIST", path, nil, answer)
+}
+
 // order makes one call with the root token. An answer that is not good is an error.
 func (n *VaultNode) order(method, path string, body, answer any) error {
 	text, err := json.Marshal(body)

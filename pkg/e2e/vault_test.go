@@ -1,0 +1,252 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/purser-agent/purser/pkg/e2e/harness"
+	"github.com/purser-agent/purser/pkg/mock"
+)
+
+// A vaultSite is a real Vault with an AWS behind it, and what a host needs to log in.
+type vaultSite struct {
+	*vaultContract
+	*realSetup
+	dir string // readable for everyone
+}
+
+func newVaultSite(t *testing.T, nodes int, o mock.VaultOptions) *vaultSite {
+	t.Helper()
+	s := &vaultSite{vaultContract: newVaultContract(t)}
+	s.real = startVault(t, nodes)
+	_, s.realSetup = s.realVault(t, o)
+	var err error
+	s.dir, err = os.MkdirTemp("", "purser-e2e-site-")
+	must(t, err)
+	t.Cleanup(func() { os.RemoveAll(s.dir) })
+	must(t, os.Chmod(s.dir, 0o755))
+	return s
+}
+
+// file writes a secret for the user that Purser becomes.
+func (s *vaultSite) file(t *testing.T, name, text string) string {
+	t.Helper()
+	path := filepath.Join(s.dir, name)
+	must(t, os.WriteFile(path, []byte(text), 0o600))
+	if os.Geteuid() == 0 {
+		must(t, os.Chown(path, nobodyUID, nobodyUID))
+	}
+	return path
+}
+
+// config is an upstream that reads the role with a login. More is indented by four.
+func (s *vaultSite) config(auth, role, more string) string {
+	var addresses []string
+	for _, n := range s.real.Nodes {
+		addresses = append(addresses, n.URL)
+	}
+	return fmt.Sprintf(`upstreams:
+  vault:
+    kind: vault
+    address: [%s]
+    tls: {ca: %q}
+    auth: %s
+    aws: {roles: {%s: {path: creds/%s%s}}}
+`, strings.Join(addresses, ", "), s.real.CA, auth, role, role, more) + everything
+}
+
+// appRole logs in as the AppRole "purser".
+func (s *vaultSite) appRole(t *testing.T) string {
+	t.Helper()
+	return fmt.Sprintf("{method: approle, role_id: purser-role-id, secret_id: {file: %q}}", s.file(t, "secret_id", "good"))
+}
+
+var purserRole = mock.VaultAppRole{Name: "purser", RoleID: "purser-role-id", SecretIDs: []mock.VaultSecretID{{ID: "good"}}}
+
+// refreshed asks the agent to fetch the role anew, and returns what it says.
+func refreshed(t *testing.T, agent *harness.Agent, role string) error {
+	t.Helper()
+	r, err := agent.Run("refresh", role)
+	must(t, err)
+	if r.Exit != 0 {
+		return errors.New(r.Stdout + r.Stderr)
+	}
+	return nil
+}
+
+// TestLogsInToARealVault has each method get keys that STS made.
+func TestLogsInToARealVault(t *testing.T) {
+	site := newVaultSite(t, 1, mock.VaultOptions{
+		AppRoles:  []mock.VaultAppRole{purserRole},
+		Users:     []mock.VaultUser{{Name: "purser", Password: "good"}},
+		JWTRoles:  []mock.VaultJWTRole{{Name: "purser", Audiences: []string{"vault"}}},
+		CertRoles: []mock.VaultCertRole{{Name: "hosts", CommonNames: []string{"web01.example.com"}}},
+	})
+	certificate, key, err := site.authority.Issue(site.dir, "web01.example.com")
+	must(t, err)
+	if os.Geteuid() == 0 {
+		must(t, os.Chown(key, nobodyUID, nobodyUID))
+	}
+	for name, auth := range map[string]string{
+		"approle":  site.appRole(t),
+		"cert":     fmt.Sprintf("{method: cert, role: hosts}\n    tls: {ca: %q, certificate: %q, key: %q}", site.real.CA, certificate, key),
+		"jwt":      fmt.Sprintf("{method: jwt, role: purser, jwt: {file: %q}}", site.file(t, "jwt", site.jwts(t)["jwt_good"])),
+		"userpass": fmt.Sprintf("{method: userpass, username: purser, password: {file: %q}}", site.file(t, "password", "good")),
+		"token":    fmt.Sprintf("{method: token, token: {file: %q}}", site.file(t, "token", site.newToken(t))),
+		"wrapped": fmt.Sprintf("{method: approle, role_id: purser-role-id, role: purser, secret_id_wrapped: true, secret_id: {file: %q}}",
+			site.file(t, "wrapped", site.wrappedSecretID(t))),
+	} {
+		t.Run(name, func(t *testing.T) {
+			config := site.config(auth, "test_role", "")
+			if name == "cert" {
+				config = strings.Replace(config, fmt.Sprintf("    tls: {ca: %q}\n", site.real.CA), "", 1)
+			}
+			agent := startAgent(t, harness.AgentOptions{Config: config})
+			d := parse(t, newMetadata(t, agent).document(t, "test_role"))
+			if d.Code != "Success" || !strings.HasPrefix(d.AccessKeyID, "ASIA") || time.Until(d.Expiration) < 50*time.Minute {
+				t.Errorf("got the key %s until %v: %s", d.AccessKeyID, d.Expiration, d.Code)
+			}
+			if said := agent.Said(); strings.Contains(said, "hvs.") {
+				t.Error("the agent said a token")
+			}
+		})
+	}
+}
+
+func (s *vaultSite) newToken(t *testing.T) string {
+	t.Helper()
+	var made struct {
+		Auth struct {
+			ClientToken string `json:"client_token"`
+		}
+	}
+	must(t, s.vault.Write("auth/token/create", map[string]any{"policies": []string{"purser"}}, &made))
+	return made.Auth.ClientToken
+}
+
+func (s *vaultSite) wrappedSecretID(t *testing.T) string {
+	t.Helper()
+	v := s.common(t, s.real.Nodes[0].URL, s.real.Root, s.real.Authority)
+	_, err := v.perform("> $root POST auth/approle/role/purser/secret-id {}\n+ X-Vault-Wrap-TTL: 300s\n= wrap wrap_info.token")
+	must(t, err)
+	return v.vars["wrap"]
+}
+
+// startSite is a Vault with one AppRole, and an agent that reads test_role by it.
+func startSite(t *testing.T, nodes int, o mock.VaultOptions, more string) (*vaultSite, *harness.Agent) {
+	t.Helper()
+	o.AppRoles = []mock.VaultAppRole{purserRole}
+	site := newVaultSite(t, nodes, o)
+	agent := startAgent(t, harness.AgentOptions{Config: site.config(site.appRole(t), "test_role", more)})
+	return site, agent
+}
+
+// TestSealedOrRestartedVaultIsNoOutage: what is in stock is served, a refresh says what
+// is wrong, and afterwards it succeeds without anybody's doing.
+func TestSealedOrRestartedVaultIsNoOutage(t *testing.T) {
+	site, agent := startSite(t, 1, mock.VaultOptions{}, "")
+	m := newMetadata(t, agent)
+	before := parse(t, m.document(t, "test_role"))
+	vault := site.real.Nodes[0]
+	for _, outage := range []struct {
+		name  string
+		begin func() error
+		says  string
+	}{
+		{"sealed", vault.Seal, "sealed"},
+		{"dead", func() error { vault.Kill(); return nil }, "cannot be reached"},
+		{"sealed after its start", vault.Restart, "sealed"},
+	} {
+		must(t, outage.begin())
+		if err := refreshed(t, agent, "test_role"); err == nil || !strings.Contains(err.Error(), outage.says) {
+			t.Errorf("%s: a refresh says %v", outage.name, err)
+		}
+		if d := parse(t, m.document(t, "test_role")); d != before {
+			t.Errorf("%s: the document is %+v, before it was %+v", outage.name, d, before)
+		}
+	}
+	must(t, vault.Unseal())
+	must(t, harness.Await(15*time.Second, func() error { return refreshed(t, agent, "test_role") }))
+	if d := parse(t, m.document(t, "test_role")); d.AccessKeyID == before.AccessKeyID {
+		t.Error("the refresh brought nothing new")
+	}
+}
+
+// TestRevokedTokenIsReplacedOnce: a token that an operator took away costs one login,
+// and no client sees it.
+func TestRevokedTokenIsReplacedOnce(t *testing.T) {
+	site, agent := startSite(t, 1, mock.VaultOptions{}, "")
+	m := newMetadata(t, agent)
+	before := parse(t, m.document(t, "test_role"))
+	must(t, site.vault.Write("sys/leases/revoke-prefix/auth/approle/login", map[string]bool{"sync": true}, nil))
+	must(t, refreshed(t, agent, "test_role"))
+	if d := parse(t, m.document(t, "test_role")); d.AccessKeyID == before.AccessKeyID || d.Code != "Success" {
+		t.Errorf("got %+v after %+v", d, before)
+	}
+	must(t, refreshed(t, agent, "test_role"))
+	if n := site.tokens(t); n != 1 {
+		t.Errorf("the agent has %d tokens", n)
+	}
+}
+
+// tokens is how many of them logins by AppRole have made and nobody revoked.
+func (s *vaultSite) tokens(t *testing.T) int {
+	t.Helper()
+	var list struct{ Data struct{ Keys []string } }
+	must(t, s.vault.List("sys/leases/lookup/auth/approle/login", &list))
+	return len(list.Data.Keys)
+}
+
+// TestPolicyTakenAwayIsSaidAndNotHammered: the new token is refused, too; the agent
+// says so, keeps what it has and does not log in again and again.
+func TestPolicyTakenAwayIsSaidAndNotHammered(t *testing.T) {
+	site, agent := startSite(t, 1, mock.VaultOptions{}, "")
+	m := newMetadata(t, agent)
+	before := parse(t, m.document(t, "test_role"))
+	must(t, site.vault.Write("sys/policies/acl/purser", map[string]string{"policy": "path \"aws/creds/other\" { capabilities = [\"read\"] }"}, nil))
+	for range 5 {
+		if err := refreshed(t, agent, "test_role"); err == nil || !strings.Contains(err.Error(), "policy") {
+			t.Errorf("a refresh says %v", err)
+		}
+	}
+	if n := site.tokens(t); n > 2 {
+		t.Errorf("the agent logged in until it had %d tokens", n)
+	}
+	if d := parse(t, m.document(t, "test_role")); d != before {
+		t.Errorf("the document is %+v, before it was %+v", d, before)
+	}
+	site.policies(mock.VaultOptions{})
+	must(t, harness.Await(45*time.Second, func() error { return refreshed(t, agent, "test_role") }))
+}
+
+// TestUsersOfIAMGoWithTheAgent: Vault deletes the users that it made for an agent when
+// that stops, and a lease that an operator revokes takes its user along.
+func TestUsersOfIAMGoWithTheAgent(t *testing.T) {
+	site, agent := startSite(t, 1, mock.VaultOptions{AWSRoles: []mock.VaultAWSRole{{Name: "test_role", Type: mock.IAMUser}}}, ", allow_iam_user: true")
+	m := newMetadata(t, agent)
+	before := parse(t, m.document(t, "test_role"))
+	if users := site.iam.Users(); len(users) != 1 || !strings.HasPrefix(before.AccessKeyID, "AKIA") {
+		t.Fatalf("the users are %q, and the key %s", users, before.AccessKeyID)
+	}
+	must(t, site.vault.Write("sys/leases/revoke-prefix/aws/creds/test_role", map[string]bool{"sync": true}, nil))
+	if users := site.iam.Users(); len(users) != 0 {
+		t.Fatalf("a revoked lease leaves %q", users)
+	}
+	must(t, refreshed(t, agent, "test_role"))
+	if d := parse(t, m.document(t, "test_role")); d.AccessKeyID == before.AccessKeyID || len(site.iam.Users()) != 1 {
+		t.Errorf("got the key %s, and the users are %q", d.AccessKeyID, site.iam.Users())
+	}
+	_, err := agent.Stop()
+	must(t, err)
+	must(t, harness.Await(10*time.Second, func() error {
+		if users := site.iam.Users(); len(users) != 0 {
+			return fmt.Errorf("the users %q outlive the agent", users)
+		}
+		return nil
+	}))
+}
