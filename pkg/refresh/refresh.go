@@ -61,6 +61,10 @@ type Rereader interface {
 // after the last attempt did; it may give back then what it has.
 type Runner interface{ Run(ctx context.Context) }
 
+// A Hurrier is a Source that keeps itself from asking too often. Hurry ends such a
+// pause: somebody wants to know whether it works now.
+type Hurrier interface{ Hurry() }
+
 // Declared returns the keys that the configuration of source names, if it does.
 func Declared(source Source) []credential.Key {
 	if d, ok := source.(Declarer); ok {

@@ -115,6 +115,10 @@ func (s *Source) Files() []string { return s.server.files() }
 // of Files, or the base of the login.
 func (s *Source) Changed() bool { return s.server.changed() }
 
+// Hurry ends the pauses that the session makes after failures, but for the least time
+// between two logins.
+func (s *Source) Hurry() { s.server.reset() }
+
 // Check reports what is wrong with Files for the present account, without asking Vault.
 func (s *Source) Check() error { return s.server.check() }
 
