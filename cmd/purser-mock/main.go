@@ -58,15 +58,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return exitFailed
 }
 
-func rootCommand(log zerolog.Logger) *cobra.Command {
-	var listen listenFlags
-	var ims imsFlags
-	var sts stsFlags
-	var vault vaultFlags
-	root := &cobra.Command{
-		Use:   "purser-mock",
-		Short: "Stands in for the identity service that Purser asks, and fails on demand",
-		Long: `purser-mock answers like the identity service (IMS) that alppaca and Purser ask:
+const long = `purser-mock answers like the identity service (IMS) that alppaca and Purser ask:
 the list of roles and a role's keys below /latest/meta-data/iam/security-credentials/.
 The keys open nothing and carry the text ` + mock.Marker + `. Nobody is asked for a password:
 it listens on loopback unless told otherwise.
@@ -77,7 +69,7 @@ A fault is KIND[=VALUE][,on=list|credentials][,role=NAME][,count=N][,for=TIME]. 
   empty malformed html huge gzip                       about the body
   incomplete failed expired short=TIME skew=TIME       about the document
   vanished                                             not in the list, and 404
-  code=NAME                                            of --sts: the error AccessDenied and so on
+  code=NAME                                            of --sts and --vault: AWS's error AccessDenied and so on
 A script is a YAML list of faults that begin later, such as
   - {at: 30s, for: 1m, fault: "status=503,retry-after=10s"}
 
@@ -93,21 +85,33 @@ with more of them. It takes the same orders below /_mock/ of its own address, an
 by GET /_mock/assumptions who assumed what.
 
 With --vault there is a Vault beside it, with AWS keys below aws/creds/ that the STS
-knows, for an AppRole and a token that it tells. It takes the same orders, tells by
-GET /_mock/vault what was asked, and takes orders below that: POST .../seal, unseal,
-standby?leader=URL and active; DELETE .../tokens and leases; PUT .../policies/NAME and
-secrets/MOUNT/PATH; POST .../secret-ids/NAME. Its faults may be for on=login|token|system
-too, and are of these kinds more:
+knows; the AppRole and the token that may read them stand behind its URL. It takes the
+same orders, tells by GET /_mock/vault what was asked, and takes orders below that: POST
+.../seal, unseal, standby?leader=URL and active; DELETE .../tokens and leases; PUT
+.../policies/NAME and secrets/MOUNT/PATH; POST .../secret-ids/NAME. Its faults may be for
+on=login|token|system too, and are of these kinds more:
   sealed uninitialized no-leader forbidden mfa lease-quota quota[,retry-after=TIME]
   lease=TIME ttl=TIME ttl-text no-expiry age=TIME      about the end of keys
 
 The URL for Purser's configuration is the only line on stdout, with those of the STS and
-the Vault below it; each request is one on stderr. Exit codes: 0 good, 1 failed, 2 wrong usage.`,
-		Example: `  purser-mock
+the Vault below it; each request is one on stderr. Exit codes: 0 good, 1 failed, 2 wrong usage.`
+
+const examples = `  purser-mock
   purser-mock --role web --role batch:15m --fault latency=200ms
   purser-mock --roles 50 --script outage.yaml
   purser-mock --sts 127.0.0.1:8081 --sts-role arn:aws:iam::123456789012:role/demoRole
-  purser-mock --vault 127.0.0.1:8200 --vault-role web --vault-role batch:iam_user`,
+  purser-mock --vault 127.0.0.1:8200 --vault-role web --vault-role batch:iam_user`
+
+func rootCommand(log zerolog.Logger) *cobra.Command {
+	var listen listenFlags
+	var ims imsFlags
+	var sts stsFlags
+	var vault vaultFlags
+	root := &cobra.Command{
+		Use:           "purser-mock",
+		Short:         "Stands in for the identity service that Purser asks, and fails on demand",
+		Long:          long,
+		Example:       examples,
 		Args:          usage(cobra.NoArgs),
 		SilenceErrors: true,
 		SilenceUsage:  true,

@@ -8,6 +8,8 @@ import (
 	"sync"
 
 	"github.com/rs/zerolog"
+
+	"github.com/purser-agent/purser/pkg/mock"
 )
 
 // A service is a stand-in with its socket.
@@ -16,6 +18,18 @@ type service struct {
 	address string
 	handler standIn
 	line    func(server string) string // that tells of it on stdout
+}
+
+// addFaults gives a stand-in the faults of a flag.
+func addFaults(control *mock.Control, flag string, texts []string) error {
+	for _, text := range texts {
+		fault, err := mock.ParseFault(text)
+		if err != nil {
+			return fmt.Errorf("%s: %w", flag, err)
+		}
+		control.AddFaults(fault)
+	}
+	return nil
 }
 
 // serveAll serves until ctx ends or one of the services cannot go on. It prints their

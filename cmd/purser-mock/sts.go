@@ -34,12 +34,8 @@ func (f *stsFlags) handler(keys *mock.Keys, log zerolog.Logger) (*mock.STS, erro
 		o.Roles = append(o.Roles, mock.STSRole{ARN: arn})
 	}
 	handler := mock.NewSTS(o)
-	for _, text := range f.faults {
-		fault, err := mock.ParseFault(text)
-		if err != nil {
-			return nil, fmt.Errorf("--sts-fault: %w", err)
-		}
-		handler.AddFaults(fault)
+	if err := addFaults(&handler.Control, "--sts-fault", f.faults); err != nil {
+		return nil, err
 	}
 	return handler, nil
 }

@@ -63,12 +63,8 @@ func (f *vaultFlags) handler(keys *mock.Keys, log zerolog.Logger) (*mock.Vault, 
 		o.AWSRoles = append(o.AWSRoles, mock.VaultAWSRole{Name: name, Type: kind})
 	}
 	handler := mock.NewVault(o)
-	for _, text := range f.faults {
-		fault, err := mock.ParseFault(text)
-		if err != nil {
-			return nil, fmt.Errorf("--vault-fault: %w", err)
-		}
-		handler.AddFaults(fault)
+	if err := addFaults(&handler.Control, "--vault-fault", f.faults); err != nil {
+		return nil, err
 	}
 	return handler, nil
 }

@@ -2,58 +2,12 @@ package main
 
 import (
 	"bytes"
-	"context"
-	"io"
 	"net/http"
 	"strings"
 	"testing"
 
 	"github.com/purser-agent/purser/pkg/mock"
 )
-
-// startBeside runs the command with the Vault on a free port, and returns the second
-// line that it prints.
-func startBeside(t *testing.T, args ...string) (line string, stop func() int) {
-	t.Helper()
-	stdout, out := io.Pipe()
-	ctx, cancel := context.WithCancel(t.Context())
-	t.Cleanup(cancel)
-	code := make(chan int, 1)
-	go func() {
-		code <- run(ctx, append([]string{"--listen", "127.0.0.1:0", "--vault", "127.0.0.1:0"}, args...), out, io.Discard)
-		_ = out.Close()
-	}()
-	var printed [512]byte
-	n := 0
-	for strings.Count(string(printed[:n]), "\n") < 2 {
-		more, err := stdout.Read(printed[n:])
-		if err != nil {
-			t.Fatalf("it ended with code %d", <-code)
-		}
-		n += more
-	}
-	_, line, _ = strings.Cut(strings.TrimSpace(string(printed[:n])), "\n")
-	return line, func() int { cancel(); return <-code }
-}
-
-func post(t *testing.T, url, token, body string) (int, string) {
-	t.Helper()
-	r, err := http.NewRequest(http.MethodPost, url, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Header.Set("X-Vault-Token", token)
-	res, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	text, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return res.StatusCode, string(text)
-}
 
 func TestServesAVaultBesideTheIMS(t *testing.T) {
 	for _, c := range []struct {
@@ -67,8 +21,8 @@ func TestServesAVaultBesideTheIMS(t *testing.T) {
 		{"flags", []string{"--vault-approle", "r:s:t", "--vault-token", "t", "--vault-role", "web", "--vault-role", "batch:iam_user", "--vault-fault", "lease=1s"}, "r", "s:t", "t", "aws/creds/batch", `"lease_duration":1,`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			line, stop := startBeside(t, c.args...)
-			url, rest, _ := strings.Cut(line, " ")
+			lines, stop := startBeside(t, append([]string{"--vault", "127.0.0.1:0"}, c.args...)...)
+			url, rest, _ := strings.Cut(lines[1], " ")
 			if want := "role_id=" + c.role + " secret_id=" + c.secret + " token=" + c.token; rest != want {
 				t.Errorf("it prints %q, want %q", rest, want)
 			}

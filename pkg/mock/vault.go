@@ -154,53 +154,42 @@ func (v *Vault) mount() {
 		*path = strings.Trim(*path, "/") + "/"
 		v.mounts[*path] = vaultMount{kind: kind}
 	}
-	o := &v.o
-	for i := range clone(&o.AppRoles) {
-		add(&o.AppRoles[i].Mount, "auth/approle", "approle")
-		v.keepSecretIDs(o.AppRoles[i])
-	}
-	for i := range clone(&o.Users) {
-		kind := "userpass"
-		if o.Users[i].LDAP {
-			kind = "ldap"
+	kind := func(yes bool, one, other string) string {
+		if yes {
+			return one
 		}
-		add(&o.Users[i].Mount, "auth/"+kind, kind)
+		return other
 	}
-	for i := range clone(&o.JWTRoles) {
-		kind := "jwt"
-		if o.JWTRoles[i].Kubernetes {
-			kind = "kubernetes"
-		}
-		add(&o.JWTRoles[i].Mount, "auth/"+kind, kind)
-	}
-	for i := range clone(&o.CertRoles) {
-		add(&o.CertRoles[i].Mount, "auth/cert", "cert")
-	}
-	for i := range clone(&o.AWSLogins) {
-		add(&o.AWSLogins[i].Mount, "auth/aws", "aws-login")
-	}
-	for i := range clone(&o.KerberosFor) {
-		add(&o.KerberosFor[i].Mount, "auth/kerberos", "kerberos")
-	}
-	for i := range clone(&o.AWSRoles) {
-		add(&o.AWSRoles[i].Mount, "aws", "aws")
-	}
-	for i := range clone(&o.StaticRoles) {
-		add(&o.StaticRoles[i].Mount, "aws", "aws")
-	}
-	for i := range clone(&o.OIDCRoles) {
-		add(&o.OIDCRoles[i].Mount, "identity", "identity")
-	}
-	for i := range clone(&o.KV) {
-		add(&o.KV[i].Mount, "secret", "kv")
-		v.fillKV(o.KV[i])
-	}
+	each(&v.o.AppRoles, func(r *VaultAppRole) {
+		add(&r.Mount, "auth/approle", "approle")
+		v.keepSecretIDs(*r)
+	})
+	each(&v.o.Users, func(u *VaultUser) {
+		method := kind(u.LDAP, "ldap", "userpass")
+		add(&u.Mount, "auth/"+method, method)
+	})
+	each(&v.o.JWTRoles, func(r *VaultJWTRole) {
+		method := kind(r.Kubernetes, "kubernetes", "jwt")
+		add(&r.Mount, "auth/"+method, method)
+	})
+	each(&v.o.CertRoles, func(r *VaultCertRole) { add(&r.Mount, "auth/cert", "cert") })
+	each(&v.o.AWSLogins, func(l *VaultAWSLogin) { add(&l.Mount, "auth/aws", "aws-login") })
+	each(&v.o.KerberosFor, func(k *VaultKerberos) { add(&k.Mount, "auth/kerberos", "kerberos") })
+	each(&v.o.AWSRoles, func(r *VaultAWSRole) { add(&r.Mount, "aws", "aws") })
+	each(&v.o.StaticRoles, func(r *VaultStaticRole) { add(&r.Mount, "aws", "aws") })
+	each(&v.o.OIDCRoles, func(r *VaultOIDCRole) { add(&r.Mount, "identity", "identity") })
+	each(&v.o.KV, func(e *VaultKV) {
+		add(&e.Mount, "secret", "kv")
+		v.fillKV(*e)
+	})
 }
 
-// clone makes a list of options our own, as mount changes it.
-func clone[T any](list *[]T) []T {
+// each changes the members of a list of options, which becomes our own with it.
+func each[T any](list *[]T, change func(*T)) {
 	*list = slices.Clone(*list)
-	return *list
+	for i := range *list {
+		change(&(*list)[i])
+	}
 }
 
 // ServeHTTP implements http.Handler.
@@ -236,8 +225,9 @@ func (v *Vault) classify(r *http.Request) (part, role string) {
 	case strings.HasPrefix(strings.TrimPrefix(mount, namespace), "auth/"):
 		return Login, ""
 	case kind.kind == "aws" || kind.kind == "identity":
-		_, name, _ := strings.Cut(strings.TrimPrefix(below, "oidc/"), "/")
-		return Credentials, name
+		if what, name, _ := strings.Cut(strings.TrimPrefix(below, "oidc/"), "/"); slices.Contains([]string{"creds", "sts", "static-creds", "token"}, what) {
+			return Credentials, name
+		}
 	case kind.kind == "kv" && kind.version == "2":
 		return Credentials, strings.TrimPrefix(below, "data/")
 	case kind.kind == "kv":

@@ -85,7 +85,13 @@ func (v *Vault) process(c *vaultCall, path string) (*envelope, *vaultError) {
 	if env == nil {
 		return nil, nil
 	}
-	env.RequestID = vaultID()
+	if lease := v.leases[env.LeaseID]; lease != nil && c.token != nil && c.token.spent {
+		v.endLease(lease)
+		return nil, refuse(http.StatusBadRequest, "Secret cannot be returned; token had one use left, so leased credentials were immediately revoked.")
+	}
+	if env.WrapInfo == nil {
+		env.RequestID = vaultID()
+	}
 	if v.o.Newer {
 		env.MountType = v.mounts[c.mount].kind
 	}
@@ -144,7 +150,10 @@ func clientToken(r *http.Request) string {
 // used and for what.
 func (v *Vault) authenticate(c *vaultCall) *vaultError {
 	token := v.alive(clientToken(c.r), c.now)
+	_, wrapped := v.wrapped(clientToken(c.r), c.now)
 	switch {
+	case wrapped: // the token of a wrap is for that alone
+		return errPolicy
 	case token == nil, c.hits.has(Forbidden):
 		return errDenied
 	case !fromOneOf(c.r.RemoteAddr, token.grant.BoundCIDRs):

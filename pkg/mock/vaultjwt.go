@@ -3,7 +3,6 @@ package mock
 import (
 	"crypto"
 	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/rsa"
@@ -79,14 +78,6 @@ func SignJWT(signer any, claims map[string]any) (string, error) {
 		}
 	}
 	return text + "." + base64.RawURLEncoding.EncodeToString(signed), nil
-}
-
-func newSigner() *ecdsa.PrivateKey {
-	signer, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		panic(err) // it cannot fail with this curve and source
-	}
-	return signer
 }
 
 // jwtClaims are those that are looked at.
@@ -234,79 +225,4 @@ func (v *Vault) jwtLogin(c *vaultCall) (*envelope, *vaultError) {
 		return nil, refuse(http.StatusBadRequest, "claim \"sub\" not found in token")
 	}
 	return v.login(c, role.VaultGrant, path.Base(c.mount)+"-"+claims.Subject, map[string]string{"role": name})
-}
-
-// A VaultOIDCRole makes identity tokens below identity/oidc/token/.
-type VaultOIDCRole struct {
-	Mount    string // identity if empty
-	Name     string
-	ClientID string        // the audience
-	Subject  string        // the entity of the caller's token if empty
-	Issuer   string        // as the caller addressed this server if empty
-	TTL      time.Duration // a day if zero
-}
-
-// identity answers oidc/token/NAME, and the key that verifies such tokens at
-// oidc/.well-known/keys.
-func (v *Vault) identity(c *vaultCall) (*envelope, *vaultError) {
-	if refusal := c.only(canRead); refusal != nil {
-		return nil, refusal
-	}
-	name, ok := strings.CutPrefix(c.below, "oidc/token/")
-	switch {
-	case c.below == "oidc/.well-known/keys":
-		return v.identityKeys()
-	case !ok:
-		return nil, errPath
-	}
-	at := slices.IndexFunc(v.o.OIDCRoles, func(r VaultOIDCRole) bool { return r.Mount == c.mount && r.Name == name })
-	if at < 0 || c.hits.has(Vanished) {
-		return nil, refuse(http.StatusBadRequest, "role %q not found", name)
-	}
-	role := v.o.OIDCRoles[at]
-	ttl := role.TTL
-	if ttl == 0 {
-		ttl = 24 * time.Hour
-	}
-	if brief, ok := c.hits.find(Short); ok {
-		ttl = brief.Time
-	}
-	issuer, subject := role.Issuer, role.Subject
-	if issuer == "" {
-		scheme := "http://"
-		if c.r.TLS != nil {
-			scheme = "https://"
-		}
-		issuer = scheme + c.r.Host + "/v1/" + c.mount + "oidc"
-	}
-	if subject == "" {
-		subject = c.token.entity
-	}
-	if subject == "" {
-		return nil, refuse(http.StatusBadRequest, "no entity associated with the request's token")
-	}
-	token, err := SignJWT(v.signer, map[string]any{
-		"iss": issuer, "aud": role.ClientID, "sub": subject, "iat": c.now.Unix(), "exp": c.now.Add(ttl).Unix(), "namespace": "root",
-	})
-	if err != nil {
-		return nil, refuse(http.StatusInternalServerError, "%v", err)
-	}
-	v.record.Reads[c.namespace+c.path]++
-	return with(map[string]any{"client_id": role.ClientID, "token": token, "ttl": int64(ttl / time.Second)}), nil
-}
-
-// IdentityKey is the key that verifies the tokens of OIDC roles.
-func (v *Vault) IdentityKey() *ecdsa.PublicKey { return &v.signer.PublicKey }
-
-func (v *Vault) identityKeys() (*envelope, *vaultError) {
-	point, err := v.signer.PublicKey.Bytes()
-	if err != nil || len(point) != 65 {
-		return nil, refuse(http.StatusInternalServerError, "the key cannot be shown")
-	}
-	code := base64.RawURLEncoding.EncodeToString
-	env := with(map[string]any{"keys": []any{map[string]any{
-		"use": "sig", "kty": "EC", "crv": "P-256", "alg": "ES256", "kid": "purser-mock", "x": code(point[1:33]), "y": code(point[33:]),
-	}}})
-	env.bare = true
-	return env, nil
 }

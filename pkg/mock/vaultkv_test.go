@@ -104,6 +104,10 @@ func TestVaultIdentityTokens(t *testing.T) {
 	}
 	v.get(t, "identity/oidc/token/none").wants(t, "no such role", 400, `role "none" not found`)
 	v.as(v.addRoot()).get(t, "identity/oidc/token/web").wants(t, "root is nobody", 400, "no entity associated with the request's token")
+	if found := v.as("").get(t, "identity/oidc/.well-known/openid-configuration"); found.status != 200 ||
+		!strings.Contains(found.text, `"issuer":"http://example.com/v1/identity/oidc","jwks_uri":"http://example.com/v1/identity/oidc/.well-known/keys"`) {
+		t.Errorf("discovery: %s", found.text)
+	}
 	if keys := v.as("").get(t, "identity/oidc/.well-known/keys"); keys.status != 200 || !strings.Contains(keys.text, `"crv":"P-256"`) {
 		t.Errorf("keys: %s", keys.text)
 	}

@@ -92,30 +92,48 @@ func TestVaultPasswords(t *testing.T) {
 	v.post(t, "auth/ldap/login/bob", password("wrong")).wants(t, "wrong at LDAP", 400, "ldap operation failed: failed to bind as user")
 }
 
+// jwtTest has a role for each kind of key.
+func jwtTest(t *testing.T) (v *vaultTest, ec *ecdsa.PrivateKey, rs *rsa.PrivateKey, shared []byte) {
+	t.Helper()
+	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rs, err = rsa.GenerateKey(rand.Reader, 2048); err != nil {
+		t.Fatal(err)
+	}
+	shared = []byte("shared")
+	return newVaultTest(VaultOptions{JWTRoles: []VaultJWTRole{
+		{Name: "web", Key: &ec.PublicKey, Audiences: []string{"vault"}},
+		{Name: "rsa", Key: &rs.PublicKey}, {Name: "shared", Key: shared, Subject: "me"},
+		{Name: "pod", Key: &rs.PublicKey, Kubernetes: true},
+	}}).as(""), ec, rs, shared
+}
+
+// later is a time of a JWT.
+func later(d time.Duration) int64 { return time.Now().Add(d).Unix() }
+
+// jwt is a good one with some claims changed; nil takes one away.
+func jwt(t *testing.T, signer any, change map[string]any) string {
+	t.Helper()
+	claims := map[string]any{"sub": "me", "aud": "vault", "iat": later(0), "nbf": later(0), "exp": later(10 * time.Minute)}
+	maps.Copy(claims, change)
+	maps.DeleteFunc(claims, func(_ string, value any) bool { return value == nil })
+	token, err := SignJWT(signer, claims)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+const (
+	invalidJWT   = "error validating token: "
+	unsignedJWT  = invalidJWT + "error verifying token signature: "
+	signerOfNone = unsignedJWT + "no known key successfully validated the token signature"
+)
+
 func TestVaultJWT(t *testing.T) {
-	signer, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	rsaSigner, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
-	shared := []byte("shared")
-	v := newVaultTest(VaultOptions{JWTRoles: []VaultJWTRole{
-		{Name: "web", Key: &signer.PublicKey, Audiences: []string{"vault"}},
-		{Name: "rsa", Key: &rsaSigner.PublicKey}, {Name: "shared", Key: shared, Subject: "me"},
-		{Name: "pod", Key: &rsaSigner.PublicKey, Kubernetes: true},
-	}}).as("")
-	now := time.Now()
-	at := func(d time.Duration) int64 { return now.Add(d).Unix() }
-	claims := func(change map[string]any) map[string]any {
-		all := map[string]any{"sub": "me", "aud": "vault", "iat": at(0), "nbf": at(0), "exp": at(10 * time.Minute)}
-		maps.Copy(all, change)
-		maps.DeleteFunc(all, func(_ string, value any) bool { return value == nil })
-		return all
-	}
-	const invalid, signature = "error validating token: ", "error validating token: error verifying token signature: "
+	v, ec, rs, shared := jwtTest(t)
 	for _, c := range []struct {
 		name, role string
 		signer     any
@@ -123,45 +141,42 @@ func TestVaultJWT(t *testing.T) {
 		status     int
 		want       string
 	}{
-		{"good", "web", signer, nil, 200, ""},
-		{"one of two audiences", "web", signer, map[string]any{"aud": []string{"x", "vault"}}, 200, ""},
-		{"RSA", "rsa", rsaSigner, nil, 200, ""},
+		{"good", "web", ec, nil, 200, ""},
+		{"one of two audiences", "web", ec, map[string]any{"aud": []string{"x", "vault"}}, 200, ""},
+		{"RSA", "rsa", rs, nil, 200, ""},
 		{"a shared key", "shared", shared, nil, 200, ""},
-		{"not yet, by 40 s", "web", signer, map[string]any{"nbf": at(40 * time.Second)}, 200, ""},
-		{"not yet, by 200 s", "web", signer, map[string]any{"nbf": at(200 * time.Second)}, 400, invalid + "invalid not before (nbf) claim: token not yet valid"},
-		{"over, by 40 s", "web", signer, map[string]any{"exp": at(-40 * time.Second), "iat": at(-time.Hour), "nbf": nil}, 200, ""},
-		{"over, by an hour", "web", signer, map[string]any{"exp": at(-time.Hour), "iat": at(-2 * time.Hour), "nbf": at(-2 * time.Hour)}, 400, invalid + "invalid expiration time (exp) claim: token is expired"},
-		{"without times", "web", signer, map[string]any{"exp": nil, "iat": nil, "nbf": nil}, 400, invalid + "no issued at (iat), not before (nbf), or expiration time (exp) claims in token"},
-		{"an end alone", "web", signer, map[string]any{"iat": nil, "nbf": nil}, 400, invalid + "invalid not before (nbf) claim: token not yet valid"},
-		{"a beginning alone", "web", signer, map[string]any{"exp": nil, "nbf": nil}, 200, ""},
-		{"another audience", "web", signer, map[string]any{"aud": "x"}, 400, invalid + "invalid audience (aud) claim: audience claim does not match any expected audience"},
-		{"another subject", "shared", shared, map[string]any{"sub": "you"}, 400, invalid + "invalid subject (sub) claim"},
-		{"without subject", "web", signer, map[string]any{"sub": nil}, 400, `claim "sub" not found in token`},
-		{"another key", "shared", []byte("other"), nil, 400, signature + "no known key successfully validated the token signature"},
-		{"another algorithm", "web", shared, nil, 400, signature + "no known key successfully validated the token signature"},
-		{"another role", "none", signer, nil, 400, `role "none" could not be found`},
-		{"no role", "", signer, nil, 400, "missing role"},
+		{"not yet, by 40 s", "web", ec, map[string]any{"nbf": later(40 * time.Second)}, 200, ""},
+		{"not yet, by 200 s", "web", ec, map[string]any{"nbf": later(200 * time.Second)}, 400, invalidJWT + "invalid not before (nbf) claim: token not yet valid"},
+		{"over, by 40 s", "web", ec, map[string]any{"exp": later(-40 * time.Second), "iat": later(-time.Hour), "nbf": nil}, 200, ""},
+		{"over, by an hour", "web", ec, map[string]any{"exp": later(-time.Hour), "iat": later(-2 * time.Hour), "nbf": later(-2 * time.Hour)}, 400, invalidJWT + "invalid expiration time (exp) claim: token is expired"},
+		{"without times", "web", ec, map[string]any{"exp": nil, "iat": nil, "nbf": nil}, 400, invalidJWT + "no issued at (iat), not before (nbf), or expiration time (exp) claims in token"},
+		{"an end alone", "web", ec, map[string]any{"iat": nil, "nbf": nil}, 400, invalidJWT + "invalid not before (nbf) claim: token not yet valid"},
+		{"a beginning alone", "web", ec, map[string]any{"exp": nil, "nbf": nil}, 200, ""},
+		{"another audience", "web", ec, map[string]any{"aud": "x"}, 400, invalidJWT + "invalid audience (aud) claim: audience claim does not match any expected audience"},
+		{"another subject", "shared", shared, map[string]any{"sub": "you"}, 400, invalidJWT + "invalid subject (sub) claim"},
+		{"without subject", "web", ec, map[string]any{"sub": nil}, 400, `claim "sub" not found in token`},
+		{"another key", "shared", []byte("other"), nil, 400, signerOfNone},
+		{"another algorithm", "web", shared, nil, 400, signerOfNone},
+		{"another role", "none", ec, nil, 400, `role "none" could not be found`},
+		{"no role", "", ec, nil, 400, "missing role"},
 	} {
-		token, err := SignJWT(c.signer, claims(c.change))
-		if err != nil {
-			t.Fatal(err)
-		}
-		a := v.post(t, "auth/jwt/login", map[string]string{"role": c.role, "jwt": token})
+		a := v.post(t, "auth/jwt/login", map[string]string{"role": c.role, "jwt": jwt(t, c.signer, c.change)})
 		if c.want == "" {
 			a.wants(t, c.name, c.status)
 			continue
 		}
 		a.wants(t, c.name, c.status, c.want)
 	}
+}
+
+func TestVaultJWTIsNone(t *testing.T) {
+	v, _, rs, _ := jwtTest(t)
 	for text, want := range map[string]string{
-		"": "missing token", "garbage": signature + "go-jose/go-jose: compact JWS format must have three parts", "!.b.c": signature + "illegal base64 data at input byte 0",
+		"": "missing token", "garbage": unsignedJWT + "go-jose/go-jose: compact JWS format must have three parts", "!.b.c": unsignedJWT + "illegal base64 data at input byte 0",
 	} {
 		v.post(t, "auth/jwt/login", map[string]string{"role": "web", "jwt": text}).wants(t, text, 400, want)
 	}
-	pod, err := SignJWT(rsaSigner, claims(nil))
-	if err != nil {
-		t.Fatal(err)
-	}
+	pod := jwt(t, rs, nil)
 	v.post(t, "auth/kubernetes/login", map[string]string{"role": "pod", "jwt": pod}).wants(t, "kubernetes", 200)
 	v.post(t, "auth/kubernetes/login", map[string]string{"role": "pod", "jwt": pod + "x"}).wants(t, "a wrong one", 403, "permission denied")
 	v.post(t, "auth/kubernetes/login", map[string]string{"role": "x", "jwt": pod}).wants(t, "no such role", 400, `invalid role name "x"`)

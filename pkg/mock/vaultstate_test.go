@@ -46,7 +46,11 @@ func TestVaultStates(t *testing.T) {
 			t.Errorf("health%s: %d, want %d", query, a.status, want)
 		}
 	}
-	v.SetActive()
+}
+
+func TestVaultHealth(t *testing.T) {
+	v := newVaultTest(VaultOptions{})
+	health := func(query string) vaultAnswer { return v.as("").get(t, "sys/health"+query) }
 	for status, query := range map[int]string{472: "drsecondarycode", 473: "performancestandbycode", 474: "haunhealthycode", 530: "removedcode"} {
 		v.SetHealth(status)
 		if a := health(""); a.status != status {
@@ -63,12 +67,16 @@ func TestVaultStates(t *testing.T) {
 	if a := newVaultTest(VaultOptions{OpenBao: true}).get(t, "sys/health"); strings.Contains(a.text, "performance_standby") {
 		t.Errorf("OpenBao's health: %s", a.text)
 	}
-	for fault, want := range map[Kind]vaultError{Sealed: *errSealed, Uninitialized: *errSealed, NoLeader: {status: 500, errors: []string{noLeader}}, Forbidden: *errDenied} {
+}
+
+func TestVaultStatesAsFaults(t *testing.T) {
+	v := newVaultTest(VaultOptions{})
+	for fault, want := range map[Kind]vaultError{Sealed: *errSealed, Uninitialized: *errSealed, NoLeader: {status: 500, errors: []string{"local node not active but active cluster node not found"}}, Forbidden: *errDenied} {
 		v.SetFaults(Fault{Kind: fault, On: Credentials})
-		read().wants(t, string(fault), want.status, want.errors...)
+		v.get(t, "aws/creds/test_role").wants(t, string(fault), want.status, want.errors...)
 	}
 	v.SetFaults(Fault{Kind: Uninitialized})
-	if a := health(""); a.status != 501 {
+	if a := v.get(t, "sys/health"); a.status != 501 {
 		t.Errorf("health with the fault: %d", a.status)
 	}
 }
@@ -176,23 +184,27 @@ func TestVaultNamespaces(t *testing.T) {
 	community.get(t, "aws/creds/test_role").wants(t, "the community's edition", 200)
 }
 
+// order sends an order for a Vault.
+func (v *vaultTest) order(method, path, body string) (int, string) {
+	w := httptest.NewRecorder()
+	v.ServeHTTP(w, httptest.NewRequest(method, "/_mock/vault"+path, strings.NewReader(body)))
+	return w.Code, w.Body.String()
+}
+
+// do is an order that is obeyed.
+func (v *vaultTest) do(t *testing.T, method, path, body string) {
+	t.Helper()
+	if code, text := v.order(method, path, body); code != 204 {
+		t.Errorf("%s %s: %d %s", method, path, code, text)
+	}
+}
+
 func TestVaultOrders(t *testing.T) {
 	v := newVaultTest(VaultOptions{
 		AWSRoles: []VaultAWSRole{{Name: "user", Type: IAMUser}}, KV: []VaultKV{{}}, StaticRoles: []VaultStaticRole{{Name: "old"}},
 		AppRoles: []VaultAppRole{{Name: "web", RoleID: "role"}}, OpenBao: true, Namespaces: []string{"team"},
 	})
-	order := func(method, path, body string) (int, string) {
-		w := httptest.NewRecorder()
-		v.ServeHTTP(w, httptest.NewRequest(method, "/_mock/vault"+path, strings.NewReader(body)))
-		return w.Code, w.Body.String()
-	}
 	status := func(path string) int { return v.get(t, path).status }
-	do := func(method, path, body string) {
-		t.Helper()
-		if code, text := order(method, path, body); code != 204 {
-			t.Errorf("%s %s: %d %s", method, path, code, text)
-		}
-	}
 	health := func() int { return status("sys/health") }
 	for _, c := range []struct {
 		path string
@@ -200,65 +212,70 @@ func TestVaultOrders(t *testing.T) {
 	}{
 		{"seal", 503}, {"unseal", 200}, {"uninitialize", 501}, {"initialize", 200}, {"standby?leader=http://x", 429}, {"active", 200},
 	} {
-		do("POST", "/"+c.path, "")
+		v.do(t, "POST", "/"+c.path, "")
 		if got := health(); got != c.want {
 			t.Errorf("after %s health is %d", c.path, got)
 		}
 	}
-	do("POST", "/seal?namespace=team", "")
+	v.do(t, "POST", "/seal?namespace=team", "")
 	if got := status("team/aws/x"); got != 503 {
 		t.Errorf("a sealed namespace: %d", got)
 	}
-	do("POST", "/unseal?namespace=team", "")
-	do("PUT", "/secrets/secret/a/b", `{"k":"v"}`)
+	v.do(t, "POST", "/unseal?namespace=team", "")
+	v.do(t, "PUT", "/secrets/secret/a/b", `{"k":"v"}`)
 	if a := v.get(t, "secret/data/a/b"); a.status != 200 {
 		t.Errorf("a secret that was written: %s", a.text)
 	}
-	do("DELETE", "/secrets/secret/a/b", "")
+	v.do(t, "DELETE", "/secrets/secret/a/b", "")
 	if got := status("secret/data/a/b"); got != 404 {
 		t.Errorf("a secret that was deleted: %d", got)
 	}
 	first := v.get(t, "aws/static-creds/old").Data["access_key"]
-	do("POST", "/static/old", "")
+	v.do(t, "POST", "/static/old", "")
 	if v.get(t, "aws/static-creds/old").Data["access_key"] == first {
 		t.Error("static keys were not changed")
 	}
 	for path, field := range map[string]string{"/secret-ids/web": "secret_id", "/secret-ids/web?wrap=30s": "wrapping_token"} {
-		code, text := order("POST", path, "")
+		code, text := v.order("POST", path, "")
 		var made map[string]string
 		if err := json.Unmarshal([]byte(text), &made); code != 200 || err != nil || !strings.Contains(made[field], Marker) {
 			t.Errorf("%s: %d %s", path, code, text)
 		}
 	}
-	do("DELETE", "/secret-ids/web", "")
+	v.do(t, "DELETE", "/secret-ids/web", "")
+}
+
+func TestVaultOrdersThatTakeAway(t *testing.T) {
+	v := newVaultTest(VaultOptions{AWSRoles: []VaultAWSRole{{Name: "user", Type: IAMUser}}, KV: []VaultKV{{}}, StaticRoles: []VaultStaticRole{{Name: "old"}}})
+	status := func(path string) int { return v.get(t, path).status }
 	v.get(t, "aws/creds/user")
-	do("DELETE", "/leases", "")
+	v.do(t, "DELETE", "/leases", "")
 	if r := v.Record(); r.Leases != 0 || r.LeasesEnded != 1 {
 		t.Errorf("leases after their end: %+v", r)
 	}
-	do("PUT", "/policies/purser", `[{"path": "aws/static-creds/*", "capabilities": ["read"]}]`)
+	v.do(t, "PUT", "/policies/purser", `[{"path": "aws/static-creds/*", "capabilities": ["read"]}]`)
 	if status("aws/creds/user") != 403 || status("aws/static-creds/old") != 200 {
 		t.Error("the policy was not written")
 	}
-	do("DELETE", "/policies/purser", "")
+	v.do(t, "DELETE", "/policies/purser", "")
 	if got := status("aws/static-creds/old"); got != 403 {
 		t.Errorf("a policy that was taken away: %d", got)
 	}
 	other := v.as(v.IssueToken(VaultGrant{}))
-	do("DELETE", "/tokens", `"`+other.token+`"`)
+	v.do(t, "DELETE", "/tokens", `"`+other.token+`"`)
 	other.get(t, "auth/token/lookup-self").wants(t, "one token", 403, "permission denied")
-	do("DELETE", "/tokens", "")
+	v.do(t, "DELETE", "/tokens", "")
 	v.get(t, "auth/token/lookup-self").wants(t, "all tokens", 403, "permission denied")
 	for _, c := range []struct{ method, path, body string }{
 		{"POST", "/nonsense", ""}, {"DELETE", "/tokens", `"x"`}, {"DELETE", "/tokens", `x`}, {"PUT", "/secrets/aws/x", "{}"},
 		{"PUT", "/secrets/secret/x", "x"}, {"PUT", "/policies/x", "x"}, {"POST", "/secret-ids/none", ""},
 	} {
-		if code, _ := order(c.method, c.path, c.body); code != 404 && code != 400 {
+		if code, _ := v.order(c.method, c.path, c.body); code != 404 && code != 400 {
 			t.Errorf("%s %s %s: %d", c.method, c.path, c.body, code)
 		}
 	}
-	do("DELETE", "", "")
-	if code, text := order("GET", "", ""); code != 200 || !strings.Contains(text, `"reads": {}`) {
+	v.do(t, "DELETE", "", "")
+	if code, text := v.order("GET", "", ""); code != 200 || !strings.Contains(text, `"reads": {}`) {
 		t.Errorf("the record: %d %s", code, text)
 	}
 }

@@ -59,7 +59,7 @@ func TestVaultTokenKinds(t *testing.T) {
 
 	used := v.as(v.IssueToken(VaultGrant{NumUses: 2}))
 	used.get(t, "aws/creds/test_role").wants(t, "first use", 200)
-	used.get(t, "aws/creds/test_role").wants(t, "last use", 200)
+	used.get(t, "aws/creds/test_role").wants(t, "last use", 400, "Secret cannot be returned; token had one use left, so leased credentials were immediately revoked.")
 	used.get(t, "aws/creds/test_role").wants(t, "a use too much", 403, "permission denied")
 
 	bound := v.as(v.IssueToken(VaultGrant{BoundCIDRs: []string{"10.0.0.0/8", "192.168.1.1"}}))

@@ -41,6 +41,7 @@ func (v *Vault) wrapUp(wrap *vaultWrap) *envelope {
 		Token: token, Accessor: rand.Text()[:24], TTL: int64(wrap.ttl / time.Second),
 		CreationTime: stamp(wrap.made), CreationPath: wrap.path,
 	}
+	env.WrapInfo.WrappedAccessor, _ = wrap.content.Data["secret_id_accessor"].(string)
 	if wrap.content.Auth != nil {
 		env.WrapInfo.WrappedAccessor = wrap.content.Auth.Accessor
 	}

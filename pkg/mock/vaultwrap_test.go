@@ -20,6 +20,7 @@ func TestVaultWraps(t *testing.T) {
 	want := `{"request_id":"UUID","lease_id":"","renewable":false,"lease_duration":0,"data":{"creation_path":"aws/creds/test_role","creation_time":"TIME","creation_ttl":30},` + vaultRest
 	v.as("").post(t, "sys/wrapping/lookup", token).matches(t, "lookup", want)
 	v.as(a.WrapInfo.Token).get(t, "sys/wrapping/lookup").matches(t, "lookup with the header", want)
+	v.as(a.WrapInfo.Token).get(t, "aws/creds/test_role").wants(t, "something else with the header", 403, "1 error occurred:\n\t* permission denied\n\n")
 	v.as("").post(t, "sys/wrapping/lookup", nil).wants(t, "lookup of nothing", 403, "error validating wrapping token: token is empty")
 	v.as("").post(t, "sys/wrapping/unwrap", token).wants(t, "unwrap without a token of one's own", 403, "permission denied")
 	opened := v.as(a.WrapInfo.Token).post(t, "sys/wrapping/unwrap", nil)
