@@ -154,7 +154,11 @@ func (c *vaultContract) fill() {
 			{Name: "others", CAs: c.authority.Pool(), CommonNames: []string{"db01.example.com"}},
 		}},
 		"health": {},
-		"jwt":    {JWTRoles: []mock.VaultJWTRole{{Name: "purser", Key: &c.signer.PublicKey, Audiences: []string{"vault"}}}},
+		"identity": {
+			OIDCRoles: []mock.VaultOIDCRole{{Name: "purser", ClientID: "sts.amazonaws.com", TTL: time.Hour}},
+			Users:     []mock.VaultUser{{Name: "purser", Password: "good"}},
+		},
+		"jwt": {JWTRoles: []mock.VaultJWTRole{{Name: "purser", Key: &c.signer.PublicKey, Audiences: []string{"vault"}}}},
 		"kv": {KV: []mock.VaultKV{
 			{Secrets: map[string]map[string]any{"app": {"password": "x"}, "team/app": {"n": 1}}},
 			{Mount: "old", Version: 1, Secrets: map[string]map[string]any{"app": {"password": "x"}}},
@@ -231,6 +235,7 @@ func (c *vaultContract) fakeVault(t *testing.T, o mock.VaultOptions) vaultUnderT
 	v := c.common(t, server.URL, root, c.authority, c.client)
 	v.can["aws"] = func(faults string) error { return setFaults(&handler.Control, faults) }
 	v.can["standby"] = func(url string) error { handler.SetStandby(url); return nil }
+	v.can["unreachable"] = func(string) error { return setFaults(&handler.Control, "code=Unreachable") }
 	v.can["quota"] = func(fault string) error { return setFaults(&handler.Control, fault) }
 	v.can["seal"] = func(string) error { handler.Seal(); return nil }
 	v.can["unseal"] = func(string) error { handler.Unseal(); return nil }

@@ -43,6 +43,7 @@ func (c *vaultContract) realVault(t *testing.T, o mock.VaultOptions) (vaultUnder
 		"sts_endpoint": stsServer.URL, "iam_endpoint": iamServer.URL,
 	})
 	s.logins(o, c)
+	s.identities(o.OIDCRoles)
 	s.policies(o)
 
 	leader, err := c.real.Leader()
@@ -51,6 +52,7 @@ func (c *vaultContract) realVault(t *testing.T, o mock.VaultOptions) (vaultUnder
 	v.can["aws"] = func(faults string) error {
 		return cmp.Or(setFaults(&sts.Control, faults), setFaults(&iam.Control, faults))
 	}
+	v.can["unreachable"] = func(string) error { stsServer.Close(); return nil }
 	v.can["quota"] = s.quota
 	v.can["seal"] = func(string) error { return leader.Seal() }
 	v.can["unseal"] = func(string) error { return leader.Unseal() }
@@ -163,6 +165,15 @@ func (s *realSetup) engines(o mock.VaultOptions, aws map[string]any) {
 	}
 }
 
+// identities makes the roles of identity tokens.
+func (s *realSetup) identities(roles []mock.VaultOIDCRole) {
+	s.t.Helper()
+	for _, role := range roles {
+		s.write("identity/oidc/key/purser", map[string]string{"allowed_client_ids": "*"})
+		s.write("identity/oidc/role/"+role.Name, map[string]any{"key": "purser", "client_id": role.ClientID, "ttl": seconds(cmp.Or(role.TTL, 24*time.Hour))})
+	}
+}
+
 // policies writes those of the options, and the one that the fake has by itself.
 func (s *realSetup) policies(o mock.VaultOptions) {
 	s.t.Helper()
@@ -176,6 +187,9 @@ func (s *realSetup) policies(o mock.VaultOptions) {
 		case "kv":
 			all["purser"] = append(all["purser"], mock.VaultRule{Path: path + "/*", Capabilities: []string{"read", "list"}})
 		}
+	}
+	if len(o.OIDCRoles) > 0 {
+		all["purser"] = append(all["purser"], mock.VaultRule{Path: "identity/oidc/token/*", Capabilities: []string{"read"}})
 	}
 	maps.Copy(all, o.Policies)
 	for name, rules := range all {

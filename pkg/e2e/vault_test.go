@@ -1,10 +1,14 @@
 package e2e
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -91,6 +95,7 @@ func refreshed(t *testing.T, agent *harness.Agent, role string) error {
 
 // TestLogsInToARealVault has each method get keys that STS made.
 func TestLogsInToARealVault(t *testing.T) {
+	t.Parallel()
 	site := newVaultSite(t, 1, mock.VaultOptions{
 		AppRoles:  []mock.VaultAppRole{purserRole},
 		Users:     []mock.VaultUser{{Name: "purser", Password: "good"}},
@@ -157,6 +162,7 @@ func startSite(t *testing.T) (*vaultSite, *harness.Agent) {
 // TestSealedOrRestartedVaultIsNoOutage: what is in stock is served, a refresh says what
 // is wrong, and afterwards it succeeds without anybody's doing.
 func TestSealedOrRestartedVaultIsNoOutage(t *testing.T) {
+	t.Parallel()
 	site, agent := startSite(t)
 	m := newMetadata(t, agent)
 	before := parse(t, m.document(t, "test_role"))
@@ -188,6 +194,7 @@ func TestSealedOrRestartedVaultIsNoOutage(t *testing.T) {
 // TestRevokedTokenIsReplacedOnce: a token that an operator took away costs one login,
 // and no client sees it.
 func TestRevokedTokenIsReplacedOnce(t *testing.T) {
+	t.Parallel()
 	site, agent := startSite(t)
 	m := newMetadata(t, agent)
 	before := parse(t, m.document(t, "test_role"))
@@ -213,6 +220,7 @@ func (s *vaultSite) tokens(t *testing.T) int {
 // TestPolicyTakenAwayIsSaidAndNotHammered: the new token is refused, too; the agent
 // says so, keeps what it has and does not log in again and again.
 func TestPolicyTakenAwayIsSaidAndNotHammered(t *testing.T) {
+	t.Parallel()
 	site, agent := startSite(t)
 	m := newMetadata(t, agent)
 	before := parse(t, m.document(t, "test_role"))
@@ -235,6 +243,7 @@ func TestPolicyTakenAwayIsSaidAndNotHammered(t *testing.T) {
 // TestUsersOfIAMGoWithTheAgent: Vault deletes the users that it made for an agent when
 // that stops, and a lease that an operator revokes takes its user along.
 func TestUsersOfIAMGoWithTheAgent(t *testing.T) {
+	t.Parallel()
 	site := newVaultSite(t, 1, mock.VaultOptions{
 		AppRoles: []mock.VaultAppRole{purserRole},
 		AWSRoles: []mock.VaultAWSRole{{Name: "test_role", Type: mock.IAMUser}},
@@ -315,4 +324,65 @@ func TestClusterLosesItsLeader(t *testing.T) {
 		t.Logf("%s: new keys after %v", loss.name, time.Since(lost).Round(time.Millisecond))
 		must(t, loss.mend(leader))
 	}
+}
+
+// TestEveryEngineOfARealVault reads keys that STS made, keys of users that Vault
+// rotates, keys that somebody wrote into either version of KV, and a token about the
+// host, with which STS then knows it.
+func TestEveryEngineOfARealVault(t *testing.T) {
+	t.Parallel()
+	written := map[string]any{"access_key": "AKIAWRITTENBYHAND", "secret_key": mock.Marker}
+	site := newVaultSite(t, 1, mock.VaultOptions{
+		AppRoles:    []mock.VaultAppRole{purserRole},
+		AWSRoles:    []mock.VaultAWSRole{{Name: "assumed"}, {Name: "federated", Type: mock.FederationToken}},
+		StaticRoles: []mock.VaultStaticRole{{Name: "robot"}},
+		KV: []mock.VaultKV{
+			{Secrets: map[string]map[string]any{"apps/new": written}},
+			{Mount: "old", Version: 1, Secrets: map[string]map[string]any{"apps/old": written}},
+		},
+		OIDCRoles: []mock.VaultOIDCRole{{Name: "host", ClientID: "sts.amazonaws.com"}},
+	})
+	issuer := site.publish(t)
+	sts := httptest.NewServer(mock.NewSTS(mock.STSOptions{Keys: &mock.Keys{}, Providers: []mock.Provider{{Issuer: issuer, Audience: "sts.amazonaws.com"}}}))
+	t.Cleanup(sts.Close)
+	agent := startAgent(t, harness.AgentOptions{Config: fmt.Sprintf(`upstreams:
+  vault:
+    kind: vault
+    address: %s
+    tls: {ca: %q}
+    auth: %s
+    aws: {roles: {assumed: {ttl: 30m}, federated: {path: creds/federated}, robot: {path: static-creds/robot}}}
+    kv: {keys: {new: {mount: secret, path: apps/new}, old: {mount: old, path: apps/old, version: "1"}}}
+    identity_tokens: {host: {}}
+  aws:
+    kind: web-identity
+    base: {credential: host}
+    region: eu-central-1
+    endpoint: %q
+    roles: {known: {role_arn: "arn:aws:iam::123456789012:role/known"}}
+`, site.real.Nodes[0].URL, site.real.CA, site.appRole(t), sts.URL) + everything})
+	m := newMetadata(t, agent)
+	for name, begins := range map[string]string{
+		"assumed": "ASIA", "federated": "ASIA", "robot": "AKIA", "new": "AKIAWRITTENBYHAND", "old": "AKIAWRITTENBYHAND", "known": "ASIA",
+	} {
+		if d := parse(t, m.document(t, name)); d.Code != "Success" || !strings.HasPrefix(d.AccessKeyID, begins) {
+			t.Errorf("%s: got the key %s: %s", name, d.AccessKeyID, d.Code)
+		}
+	}
+}
+
+// publish lets everyone ask Vault for the keys that verify its tokens, and returns
+// their issuer.
+func (s *vaultSite) publish(t *testing.T) string {
+	t.Helper()
+	target, err := url.Parse(s.real.Nodes[0].URL)
+	must(t, err)
+	proxy := httputil.NewSingleHostReverseProxy(target)
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: s.real.Authority.Pool()}}
+	proxy.Transport = transport
+	t.Cleanup(transport.CloseIdleConnections)
+	server := httptest.NewServer(proxy)
+	t.Cleanup(server.Close)
+	s.write("identity/oidc/config", map[string]string{"issuer": server.URL})
+	return server.URL + "/v1/identity/oidc"
 }
