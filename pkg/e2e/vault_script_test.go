@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -28,34 +27,39 @@ type vaultUnderTest struct {
 	can map[string]func(argument string) error
 }
 
-// A vaultScript is a talk with a Vault, and what it answered. Its blocks are parted by
-// empty lines, and their lines begin with a mark:
+// check plays the script of this name from testdata/vault, and compares or writes what
+// was answered. A script is a talk with a Vault. Its blocks are parted by empty lines,
+// and their lines begin with a mark:
 //
+//	# a comment
 //	! WHAT [ARGUMENT]           something happens to the Vault
 //	> TOKEN METHOD PATH [BODY]  a request; - is no token
 //	+ NAME: VALUE               a header of it
 //	= NAME PATH                 a value of the answer to keep: a.b.c in its JSON
 //	< STATUS                    the answer, see settled; it ends the block
-type vaultScript []string
-
-// play plays the script to a Vault, and returns it with the answers as they are.
-func (s vaultScript) play(t *testing.T, v vaultUnderTest) vaultScript {
+func (v vaultUnderTest) check(t *testing.T, name string, write bool) {
 	t.Helper()
-	v.vars = maps.Clone(v.vars)
-	played := vaultScript{}
-	for _, block := range s {
-		head, _, _ := strings.Cut("\n"+block, "\n<")
-		head = strings.TrimPrefix(head, "\n")
-		answer, err := v.perform(head)
+	file := filepath.Join("testdata", "vault", name+".txt")
+	text, err := os.ReadFile(file)
+	must(t, err)
+	blocks := strings.Split(strings.TrimSpace(string(text)), "\n\n")
+	for i, want := range blocks {
+		asked, _, _ := strings.Cut(want, "\n<")
+		got, err := v.perform(asked)
 		if err != nil {
-			t.Fatalf("%s\n%v", head, err)
+			t.Fatalf("%s\n%v", asked, err)
 		}
-		if answer != "" {
-			head += "\n< " + answer
+		if got != "" {
+			asked += "\n< " + got
 		}
-		played = append(played, head)
+		blocks[i] = asked
+		if !write && blocks[i] != want {
+			t.Errorf("got\n%s\nwant\n%s", blocks[i], want)
+		}
 	}
-	return played
+	if write {
+		must(t, os.WriteFile(file, []byte(strings.Join(blocks, "\n\n")+"\n"), 0o644))
+	}
 }
 
 // perform does what a block says, and returns the answer if it has a request.
@@ -64,13 +68,10 @@ func (v vaultUnderTest) perform(block string) (string, error) {
 	keep := map[string]string{}
 	for line := range strings.Lines(block) {
 		mark, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
-		rest = os.Expand(rest, func(name string) string {
-			if value, ok := v.vars[name]; ok {
-				return value
-			}
-			return "$" + name
-		})
-		var err error
+		rest, err := v.expand(rest)
+		if err != nil && mark != "#" {
+			return "", err
+		}
 		switch first, second, _ := strings.Cut(rest, " "); mark {
 		case "#":
 		case "!":
@@ -110,6 +111,18 @@ func (v vaultUnderTest) perform(block string) (string, error) {
 		}
 	}
 	return settled(response, body), nil
+}
+
+// expand puts in what $NAME stands for.
+func (v vaultUnderTest) expand(text string) (string, error) {
+	var err error
+	return os.Expand(text, func(name string) string {
+		value, ok := v.vars[name]
+		if !ok {
+			err = fmt.Errorf("nobody kept $%s", name)
+		}
+		return value
+	}), err
 }
 
 // request makes one of TOKEN METHOD PATH [BODY].
@@ -231,25 +244,6 @@ func settledText(name, text string) string {
 		text = one.form.ReplaceAllString(text, one.kind)
 	}
 	return text
-}
-
-// check plays the script of this name, and compares or writes what was answered.
-func (v vaultUnderTest) check(t *testing.T, name string, write bool) {
-	t.Helper()
-	file := filepath.Join("testdata", "vault", name+".txt")
-	text, err := os.ReadFile(file)
-	must(t, err)
-	script := vaultScript(strings.Split(strings.TrimSpace(string(text)), "\n\n"))
-	played := script.play(t, v)
-	if write {
-		must(t, os.WriteFile(file, []byte(strings.Join(played, "\n\n")+"\n"), 0o644))
-		return
-	}
-	for i, want := range script {
-		if played[i] != want {
-			t.Errorf("got\n%s\nwant\n%s", played[i], want)
-		}
-	}
 }
 
 // wait lets time pass on both sides of the wire.
