@@ -123,7 +123,8 @@ func TestPolicyTakenAwayIsSaidAndNotHammered(t *testing.T) {
 }
 
 // TestUsersOfIAMGoWithTheAgent: Vault deletes the users that it made for an agent when
-// that stops, and a lease that an operator revokes takes its user along.
+// that stops and gives back all it has, and a lease that an operator revokes takes its
+// user along.
 func TestUsersOfIAMGoWithTheAgent(t *testing.T) {
 	t.Parallel()
 	site := newVaultSite(t, 1, mock.VaultOptions{
@@ -150,8 +151,8 @@ func TestUsersOfIAMGoWithTheAgent(t *testing.T) {
 	_, err := agent.Stop()
 	must(t, err)
 	must(t, harness.Await(10*time.Second, func() error {
-		if users := site.iam.Users(); len(users) != 0 {
-			return fmt.Errorf("the users %q outlive the agent", users)
+		if users, n := site.iam.Users(), site.tokens(t); len(users) != 0 || n != 0 {
+			return fmt.Errorf("the users %q and %d tokens outlive the agent", users, n)
 		}
 		return nil
 	}))

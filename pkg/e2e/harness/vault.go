@@ -271,7 +271,8 @@ func (v *Vault) Delete(path string) error {
 	return leader.order(http.MethodDelete, path, nil, nil)
 }
 
-// List asks for what its API has a LIST for.
+// List asks for what its API has a LIST for. The answer stays as it is if nothing is
+// there.
 func (v *Vault) List(path string, answer any) error {
 	leader, err := v.Leader()
 	if err != nil {
@@ -299,6 +300,9 @@ func (n *VaultNode) order(method, path string, body, answer any) error {
 	reply, err := io.ReadAll(response.Body)
 	if err != nil {
 		return err
+	}
+	if method == "LIST" && response.StatusCode == http.StatusNotFound {
+		return nil
 	}
 	if response.StatusCode >= 300 {
 		return fmt.Errorf("%s %s: %d %s", method, path, response.StatusCode, reply)
