@@ -2,6 +2,7 @@ package mock
 
 import (
 	"crypto/ecdsa"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -201,8 +202,12 @@ func (v *Vault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case strings.HasPrefix(r.URL.Path, ControlPath):
 		v.serveControl(w, r)
 	default:
+		// Only behind the body does net/http notice that a client gives up.
+		body, err := io.ReadAll(io.LimitReader(r.Body, maxCall+1))
 		part, role := v.classify(r)
-		v.serve(w, r, part, role, func(hits faults) reply { return v.answer(w, r, hits) })
+		v.serve(w, r, part, role, func(hits faults) reply {
+			return v.answer(w, &vaultCall{r: r, body: body, cut: err != nil, hits: hits})
+		})
 	}
 }
 

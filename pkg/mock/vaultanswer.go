@@ -12,15 +12,15 @@ import (
 
 // answer makes the reply to a request, in the order in which a server looks at it: its
 // own state, the namespace, the token, the policy, the path.
-func (v *Vault) answer(w http.ResponseWriter, r *http.Request, hits faults) reply {
+func (v *Vault) answer(w http.ResponseWriter, c *vaultCall) reply {
 	v.state.Lock()
 	defer v.state.Unlock()
 	writeHeaders(w)
-	path, ok := strings.CutPrefix(r.URL.Path, "/v1/")
+	path, ok := strings.CutPrefix(c.r.URL.Path, "/v1/")
 	if !ok {
 		return reply{status: http.StatusNotFound, contentType: "text/plain; charset=utf-8", body: []byte("404 page not found\n")}
 	}
-	c := &vaultCall{r: r, now: time.Now().Add(hits.skew()), hits: hits}
+	c.now = time.Now().Add(c.hits.skew())
 	env, refusal := v.process(c, path)
 	var rep reply
 	if refusal != nil {
@@ -28,7 +28,7 @@ func (v *Vault) answer(w http.ResponseWriter, r *http.Request, hits faults) repl
 	} else {
 		rep = env.reply()
 	}
-	if age, ok := hits.find(Age); ok {
+	if age, ok := c.hits.find(Age); ok {
 		rep.header = maps.Clone(rep.header)
 		if rep.header == nil {
 			rep.header = http.Header{}

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"strconv"
@@ -140,6 +139,8 @@ const (
 // A vaultCall is a request that is being answered.
 type vaultCall struct {
 	r         *http.Request
+	body      []byte
+	cut       bool // the body ended too early
 	does      string
 	namespace string // with a slash at its end, or empty
 	path      string // without it
@@ -178,16 +179,15 @@ func (c *vaultCall) read() *vaultError {
 	if c.does != canUpdate {
 		return nil
 	}
-	body, err := io.ReadAll(io.LimitReader(c.r.Body, maxCall+1))
-	if len(body) > maxCall {
+	if len(c.body) > maxCall {
 		return refuse(http.StatusRequestEntityTooLarge, "http: request body too large")
 	}
-	if len(bytes.TrimSpace(body)) == 0 && err == nil {
+	if len(bytes.TrimSpace(c.body)) == 0 && !c.cut {
 		return nil
 	}
-	decoder := json.NewDecoder(bytes.NewReader(body))
+	decoder := json.NewDecoder(bytes.NewReader(c.body))
 	decoder.UseNumber()
-	if err != nil || decoder.Decode(&c.fields) != nil {
+	if c.cut || decoder.Decode(&c.fields) != nil {
 		return refuse(http.StatusBadRequest, "error parsing JSON")
 	}
 	return nil

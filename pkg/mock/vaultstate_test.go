@@ -110,6 +110,28 @@ func TestVaultFailuresAreLists(t *testing.T) {
 	}
 }
 
+// A server is told that the client has given up only when the body has been read.
+func TestVaultLetsGoOfAClientThatGivesUp(t *testing.T) {
+	v := NewVault(VaultOptions{})
+	v.SetFaults(Fault{Kind: Hang})
+	gone := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer close(gone)
+		v.ServeHTTP(w, r)
+	}))
+	client := http.Client{Timeout: 50 * time.Millisecond}
+	if res, err := client.Post(server.URL+"/v1/sys/leases/revoke", "application/json", strings.NewReader(`{"lease_id": "x"}`)); err == nil {
+		res.Body.Close()
+		t.Error("a request that hangs got an answer")
+	}
+	select {
+	case <-gone:
+		server.Close()
+	case <-time.After(10 * time.Second):
+		t.Error("the request goes on without its client")
+	}
+}
+
 // Its state is one for all requests; the race detector says whether it is guarded.
 func TestVaultServesManyAtOnce(t *testing.T) {
 	v := newVaultTest(VaultOptions{AppRoles: []VaultAppRole{{Name: "web", RoleID: "role", SecretIDs: []VaultSecretID{{ID: "s"}}}}})
