@@ -30,9 +30,16 @@ func baseOf(u config.Upstream) (name, upstream string) {
 	return "", ""
 }
 
-// addBases tells the policy which credentials are bases.
+// A tokenGiver is the options of a kind whose upstreams give tokens that other upstreams
+// present, and no program of this host.
+type tokenGiver interface{ TokenNames() []string }
+
+// addBases tells the policy which credentials are bases, or could only be that.
 func addBases(rules *policy.Rules, upstreams map[string]config.Upstream) {
 	for _, u := range upstreams {
+		if g, ok := u.Options.(tokenGiver); ok {
+			rules.Bases = append(rules.Bases, g.TokenNames()...)
+		}
 		name, upstream := baseOf(u)
 		if name != "" {
 			rules.Bases = append(rules.Bases, name)

@@ -104,6 +104,7 @@ func check(ctx context.Context, c *config.Config, offline bool, out io.Writer) e
 	if err != nil {
 		return usageError{err}
 	}
+	defer discard(maps.Values(sources.byName))
 	loops := map[string]*refresh.Loop{}
 	for name, s := range sources.byName {
 		loops[name] = refresh.New(refresh.Options{Upstream: name, Source: s, Store: &store.Store{}, Claims: &refresh.Claims{}, Log: zerolog.Nop()})

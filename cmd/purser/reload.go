@@ -74,6 +74,13 @@ func (a *agent) tryReload(ctx, life context.Context, load func() (*config.Config
 	}
 	added := a.changed(next, sources)
 	if err := try(ctx, added); err != nil {
+		discard(func(yield func(source) bool) {
+			for _, l := range added {
+				if !yield(l.source) {
+					return
+				}
+			}
+		})
 		return err
 	}
 	a.swap(life, next, a.gate.Prepare(ctx, grants(next)), fronts, added)

@@ -2,9 +2,11 @@ package main
 
 import (
 	"fmt"
+	"iter"
 	"maps"
 	"net/netip"
 	"slices"
+	"sync"
 
 	"github.com/rs/zerolog"
 
@@ -16,7 +18,10 @@ import (
 	"github.com/purser-agent/purser/pkg/refresh"
 	"github.com/purser-agent/purser/pkg/store"
 	"github.com/purser-agent/purser/pkg/upstream"
+	"github.com/purser-agent/purser/pkg/upstream/files"
 	"github.com/purser-agent/purser/pkg/upstream/ims"
+	"github.com/purser-agent/purser/pkg/upstream/process"
+	"github.com/purser-agent/purser/pkg/upstream/static"
 	"github.com/purser-agent/purser/pkg/upstream/sts"
 	"github.com/purser-agent/purser/pkg/upstream/vault"
 	webidentity "github.com/purser-agent/purser/pkg/upstream/web-identity"
@@ -50,8 +55,28 @@ type source interface {
 	Check() error
 }
 
+// A discarder is a source that may have left something at its upstream. Discard gives it
+// back within seconds: what the source gave will not be used.
+type discarder interface{ Discard() }
+
+// discard gives back what some sources have fetched for nothing.
+func discard(sources iter.Seq[source]) {
+	var all sync.WaitGroup
+	for s := range sources {
+		if d, ok := s.(discarder); ok {
+			all.Go(d.Discard)
+		}
+	}
+	all.Wait()
+}
+
 var upstreamKinds = map[string]upstreamKind{
-	"ims": kind(ims.Defaults, ims.New).ofSessions(),
+	"files": kind(files.Defaults, files.New),
+	"ims":   kind(ims.Defaults, ims.New).ofSessions(),
+	"process": kindWith(process.Defaults, func(name string, o *process.Options, with surroundings) (*process.Source, error) {
+		return process.New(name, o, with.programs, with.log)
+	}),
+	"static": kind(static.Defaults, static.New),
 	"sts": kindWith(sts.Defaults, func(name string, o *sts.Options, with surroundings) (*sts.Source, error) {
 		return sts.New(name, o, with.base, with.log)
 	}).ofSessions(),

@@ -46,8 +46,9 @@ type Watcher interface{ Changed() bool }
 
 // A Replacer is a Source whose credentials may be replaced before they end, such as
 // those in a file. Replaced, which is asked every second, reports whether they are
-// others than those that were fetched last: a reason to fetch everything again at
-// once. What such a source gives counts, also if it ends earlier than what is in stock.
+// others than those that were fetched last, for each replacement once at least: a reason
+// to list and fetch everything again at once. What such a source gives counts, also if it
+// ends earlier than what is in stock.
 type Replacer interface{ Replaced() bool }
 
 // A Rereader is a Source of credentials without an end that knows how long one may

@@ -15,12 +15,13 @@ const (
 	awsParameter = "AWS takes a parameter to be wrong ({code}): most often the life that is asked for is longer than the role of AWS allows"
 
 	needsRoleARN = "the role behind {path} may assume several roles of AWS; say which by role_arn"
+	noEngine     = "nothing that the token may see is mounted where {path} leads"
 	nothingThere = "there is nothing at {path}"
 )
 
 // secretCauses are those of requests for secrets. The first that fits counts.
 var secretCauses = []cause{
-	{403, atSecret, "preflight capability check", upstream.ClassRefused, "no engine that the token may see is mounted at {mount}: correct mount, or have a policy allow {capability} there"},
+	{403, atSecret, "preflight capability check", upstream.ClassRefused, noEngine},
 	{403, atSecret, "", upstream.ClassRefused, "permission denied on {path}: a policy of the token must allow {capability} there"},
 	{404, atSecret, "no handler for route", upstream.ClassRequest, "no engine is mounted at {mount}; correct mount, or namespace"},
 	{404, atSecret, "", upstream.ClassRequest, nothingThere},

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -38,6 +39,9 @@ type fakeVault struct {
 	lag       time.Duration   // how long a new token is not known
 	endless   bool            // the tokens have no end
 	sealed    string          // a namespace
+	index     string          // of a write, which logins tell
+	behind    time.Duration   // how long a server does not have it yet
+	indexes   []string        // that reads asked for
 	uses      int             // after which a token is dead
 	used      map[string]int
 }
@@ -67,6 +71,12 @@ func (f *fakeVault) send(ctx context.Context, token credential.Secret, r request
 	if !alive || f.bound || !time.Now().Before(ends) || time.Since(born) < f.lag {
 		return nil, f.fault(403, upstream.ClassRefused, "permission denied")
 	}
+	if r.path == billing.path {
+		f.indexes = append(f.indexes, r.header[indexHeader].Reveal())
+		if time.Since(born) < f.behind {
+			return nil, f.fault(412, upstream.ClassServer, "behind")
+		}
+	}
 	if f.forbidden[r.path] {
 		return nil, f.fault(403, upstream.ClassRefused, "permission denied")
 	}
@@ -86,7 +96,7 @@ func (f *fakeVault) send(ctx context.Context, token credential.Secret, r request
 }
 
 func (f *fakeVault) answer(s *secret) *answer {
-	return &answer{secret: s, sent: time.Now(), raw: &upstream.Answer{Status: 200}}
+	return &answer{secret: s, sent: time.Now(), raw: &upstream.Answer{Status: 200, Header: http.Header{indexHeader: {f.index}}}}
 }
 
 func (f *fakeVault) fault(status int, class upstream.Class, text string) error {
@@ -197,14 +207,14 @@ func writeFile(t *testing.T, path, text string) {
 var billing = request{path: "aws/sts/billing"}
 
 // asking asks for a while, eagerly: each second for some minutes, and then each
-// fifteen seconds, or when the error says.
+// minute, or when the error says.
 func asking(t *testing.T, s *session, r request, long time.Duration) (failed int, last error) {
 	t.Helper()
 	for start := time.Now(); time.Since(start) < long; {
 		_, err := s.ask(t.Context(), r)
 		wait := time.Second
 		if time.Since(start) > 10*time.Minute {
-			wait = 15 * time.Second
+			wait = time.Minute
 		}
 		if err != nil {
 			failed++

@@ -45,7 +45,11 @@ func (k *kvKeys) fetch(ctx context.Context) (credential.Credential, error) {
 	if version == "2" {
 		data, _ = a.secret.Data["data"].(map[string]any)
 	}
-	return keysIn(a, data, k.options.accessKey(), k.options.secretKey(), k.options.SessionToken)
+	keys, err := keysIn(a, data, k.options.accessKey(), k.options.secretKey(), k.options.SessionToken)
+	if err != nil {
+		return nil, err
+	}
+	return keys, nil
 }
 
 func (k *kvKeys) read(ctx context.Context, version string) (*answer, error) {
@@ -65,6 +69,9 @@ func (k *kvKeys) version(ctx context.Context) (version string, guessed bool, err
 		return *found, true, nil
 	}
 	a, err := k.session.ask(ctx, request{path: "sys/internal/ui/mounts/" + k.mount + "/" + k.options.Path})
+	if isCause(err, noEngine) {
+		err = instead(err, "no KV engine that the token may see is mounted at %q: correct mount, or have a policy allow \"read\" below it", k.mount)
+	}
 	if err != nil {
 		return "", true, err
 	}

@@ -20,6 +20,10 @@ type method interface {
 	login(ctx context.Context, s sender) (*token, error)
 }
 
+// indexHeader is how a cluster whose standbys answer reads tells of a write, and how a
+// client asks for no older state. Vault Enterprise and newer OpenBao have it.
+const indexHeader = "X-Vault-Index"
+
 // maxToken bounds a token or a JWT, in bytes. Batch tokens with metadata have some
 // kilobytes.
 const maxToken = 64 << 10
@@ -75,6 +79,9 @@ func tokenOf(got *answer, namespace string, log zerolog.Logger) (*token, error) 
 	t := &token{
 		value: value, from: got.sent, first: ttl, revocable: in.TokenType != "batch", namespace: namespace,
 		renewable: in.Renewable && in.TokenType != "batch", spread: 2*rand.Float64() - 1,
+	}
+	if index := credential.NewSecret(got.raw.Header.Get(indexHeader)); checkToken(index) == nil {
+		t.index = index
 	}
 	if ttl > 0 {
 		t.until = got.sent.Add(ttl)

@@ -3,12 +3,14 @@ package vault
 import (
 	"context"
 	"errors"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
 
+	"github.com/purser-agent/purser/pkg/credential"
 	"github.com/purser-agent/purser/pkg/upstream"
 )
 
@@ -105,11 +107,15 @@ func (s *session) ask(ctx context.Context, r request) (*answer, error) {
 	return got, err
 }
 
-// try sends a request, again after a moment if the token is refused that no other
-// server may know yet.
+// try sends a request, again after a moment if the server may not know the token yet.
 func (s *session) try(ctx context.Context, t *token, r request) (*answer, error) {
+	unknown := s.unknown(t)
+	if unknown && !t.index.Empty() {
+		r.header = map[string]credential.Secret{indexHeader: t.index}
+	}
 	got, err := s.through(ctx, t, r)
-	if !refused(err) || !s.unknown(t) {
+	behind := err != nil && faultOf(err).Status == http.StatusPreconditionFailed
+	if !behind && (!refused(err) || !unknown) {
 		return got, err
 	}
 	select {

@@ -176,6 +176,23 @@ func TestSessionWaitsForTheTokenToSpread(t *testing.T) {
 	})
 }
 
+// case 35: a cluster whose standbys answer reads says how far they must have got.
+func TestSessionAsksForNoStateBeforeItsLogin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeVault()
+		f.index, f.behind = "v1:abc", 700*time.Millisecond
+		s := sessionOn(t, f)
+		for range 2 {
+			if _, err := s.ask(t.Context(), billing); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := f.indexes; len(got) != 3 || got[0] != "v1:abc" || got[1] != "v1:abc" || got[2] != "" {
+			t.Errorf("the requests had the indexes %q", got)
+		}
+	})
+}
+
 func TestSessionTokenLife(t *testing.T) {
 	for _, c := range []struct {
 		name           string

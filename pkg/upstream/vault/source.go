@@ -125,19 +125,33 @@ func (s *Source) Check() error { return s.server.check() }
 // Detail says in a few words how the session with Vault is.
 func (s *Source) Detail() string { return s.server.detail() }
 
-// givingBack bounds what is done at the end.
-const givingBack = 2 * time.Second
+// Bounds of what is done at the end. A restart must not wait for a Vault that hangs,
+// unless the configuration wants all to be given back.
+const (
+	givingBack = 2 * time.Second
+	goodbye    = 250 * time.Millisecond
+)
 
-// Run looks after the session until ctx ends. It gives back then what was made for
-// this host, if that is configured.
+// Run looks after the session until ctx ends. Then the token is given back, unless keys
+// of users would go with it, or all that was made for this host where that is configured.
 func (s *Source) Run(ctx context.Context) {
 	s.server.run(ctx)
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), givingBack)
-	defer cancel()
 	if s.options.RevokeOnStop {
-		s.leases.revoke(ctx)
+		s.Discard()
+		return
 	}
-	if s.options.RevokeOnStop || !s.leases.users() { // which would go with the token
+	if !s.leases.users() { // which would go with the token
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbye)
+		defer cancel()
 		s.server.close(ctx)
 	}
+}
+
+// Discard gives back what was made for this host: leases, and the token if a login of
+// ours made it. Nothing is to be asked any more.
+func (s *Source) Discard() {
+	ctx, cancel := context.WithTimeout(context.Background(), givingBack)
+	defer cancel()
+	s.leases.revoke(ctx)
+	s.server.close(ctx)
 }

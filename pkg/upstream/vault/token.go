@@ -20,7 +20,9 @@ type token struct {
 	revocable bool // by a login of ours, and not of a kind that nobody can revoke
 	given     bool // by somebody who has to replace it, too
 	namespace string
-	spread    float64 // from -1 to 1, drawn once per login
+	// index is how far a server must have got to know the token; where it has one.
+	index  credential.Secret
+	spread float64 // from -1 to 1, drawn once per login
 }
 
 // A step is what a token needs next.
