@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -73,8 +74,9 @@ func TestAProgramHasWhatIsConfiguredAndNothingElse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	own := regexp.MustCompile(`^(/dev/null$|pipe:|anon_inode:\[event|/sys/fs/cgroup/)`) // the last is how Go's runtime learns of limits
 	for _, fd := range open {
-		if to, _ := os.Readlink(fd); filepath.Base(fd) != "3" && to != os.DevNull && !strings.HasPrefix(to, "pipe:") && !strings.HasPrefix(to, "anon_inode:[event") {
+		if to, _ := os.Readlink(fd); filepath.Base(fd) != "3" && !own.MatchString(to) {
 			t.Errorf("the helper has %s, which is %s", fd, to)
 		}
 	}
