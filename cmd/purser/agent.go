@@ -78,7 +78,7 @@ type front struct {
 func newAgent(c *config.Config, log zerolog.Logger, keys *localKeys, listeners []*server.Listener, resolver *caller.Resolver, programs upstream.Programs) (*agent, error) {
 	a := &agent{
 		log: log, keys: keys, resolver: resolver, programs: programs, host: hostIdentity(), started: time.Now(), listeners: listeners,
-		accounts: &caller.Accounts{}, config: c, lines: map[string]*line{},
+		accounts: accountsBy(programs), config: c, lines: map[string]*line{},
 	}
 	a.ready = status.NewReadiness(a.missing)
 	a.telemetry = telemetry.New(a.telemetryOptions())
