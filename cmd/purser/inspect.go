@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -21,6 +22,7 @@ import (
 	"github.com/purser-agent/purser/pkg/config"
 	"github.com/purser-agent/purser/pkg/credential"
 	"github.com/purser-agent/purser/pkg/policy"
+	"github.com/purser-agent/purser/pkg/redirect"
 	"github.com/purser-agent/purser/pkg/refresh"
 	"github.com/purser-agent/purser/pkg/store"
 	"github.com/purser-agent/purser/pkg/upstream"
@@ -61,7 +63,9 @@ func checkCommand() *cobra.Command {
 		Short: "Validate the configuration, reach every upstream and fetch once",
 		Long: `Validate the configuration, look up the accounts that it names, try the files that
 it names as the account that will serve, reach every upstream and fetch everything
-once. Nothing that it fetches is kept or shown. A running daemon is not disturbed.`,
+once. Nothing that it fetches is kept or shown. Where purser redirect has installed its
+rules and the daemon runs, the way through the metadata addresses is tried as well. A
+running daemon is not disturbed.`,
 	}
 	configFlag(c, &paths)
 	offline := c.Flags().Bool("offline", false, "do not ask any upstream")
@@ -119,10 +123,30 @@ func check(ctx context.Context, c *config.Config, offline bool, out io.Writer) e
 			fmt.Fprintf(out, "upstream %s: not asked (--offline)\n", name)
 		}
 	}
-	if failed > 0 {
-		return fmt.Errorf("%d of %d upstreams failed", failed, len(sources.byName))
+	var misled error
+	if !offline {
+		misled = checkInstalledRedirect(ctx, c, out)
 	}
-	return nil
+	if failed > 0 {
+		return errors.Join(misled, fmt.Errorf("%d of %d upstreams failed", failed, len(sources.byName)))
+	}
+	return misled
+}
+
+// checkInstalledRedirect tries the redirect where it was installed and Purser runs.
+func checkInstalledRedirect(ctx context.Context, c *config.Config, out io.Writer) error {
+	if !redirect.Wanted() {
+		return nil
+	}
+	err := checkRedirect(ctx, redirection{rules: redirects(c)}, out)
+	if errors.Is(err, redirect.ErrNotServing) {
+		fmt.Fprintln(out, "redirect: not tried, since purser is not running")
+		return nil
+	}
+	if err != nil {
+		err = fmt.Errorf("redirect: %w", err)
+	}
+	return err
 }
 
 // checkUpstream asks an upstream for everything, once.
