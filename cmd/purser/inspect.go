@@ -38,7 +38,15 @@ func configCommand() *cobra.Command {
 	}
 	configFlag(c, &paths)
 	origin := c.Flags().Bool("origin", false, "say for each value in which file and line it was set")
+	const alppaca = "from-alppaca"
+	folder := c.Flags().String(alppaca, "", "print a configuration that does what alppaca's in this folder does")
+	c.Flags().Lookup(alppaca).NoOptDefVal = "/etc/alppaca"
+	c.MarkFlagsMutuallyExclusive(alppaca, "config")
+	c.MarkFlagsMutuallyExclusive(alppaca, "origin")
 	c.RunE = func(*cobra.Command, []string) error {
+		if *folder != "" {
+			return migrate(*folder)
+		}
 		loaded, err := config.Load(configOptions(paths, os.Environ()))
 		if err != nil {
 			return usageError{err}
@@ -54,6 +62,31 @@ func configCommand() *cobra.Command {
 		return err
 	}
 	return c
+}
+
+// migrate prints the configuration of an alppaca folder in the new form, and what it does
+// not honour.
+func migrate(folder string) error {
+	loaded, err := config.Load(configOptions([]string{folder}, nil))
+	if err != nil {
+		return usageError{err}
+	}
+	alppaca := false
+	for _, notice := range loaded.Notices {
+		if strings.Contains(notice, ": ims_host: ") { // it says what is printed below
+			alppaca = true
+			continue
+		}
+		fmt.Fprintln(os.Stderr, "purser: notice:", notice)
+	}
+	if !alppaca {
+		return usageError{fmt.Errorf("%s: there is no ims_host, so this is no configuration of alppaca", folder)}
+	}
+	text, err := loaded.Own()
+	if err == nil {
+		_, err = fmt.Printf("## What alppaca did by %s, in Purser's form.\n%s", folder, text)
+	}
+	return err
 }
 
 func checkCommand() *cobra.Command {
