@@ -30,6 +30,7 @@ var mayImport = map[string][]string{
 	"pkg/upstream/":   {"pkg/credential", "pkg/upstream"},
 	"pkg/policy":      {"pkg/credential", "pkg/caller"},
 	"pkg/frontend":    {"pkg/credential"},
+	"pkg/handover":    {"pkg/credential"},
 	"pkg/frontend/":   {"pkg/credential", "pkg/frontend"},
 	"pkg/server":      {"pkg/credential", "pkg/caller"},
 	"pkg/status":      {"pkg/credential", "pkg/caller"},
