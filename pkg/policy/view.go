@@ -6,12 +6,14 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"github.com/purser-agent/purser/pkg/caller"
 	"github.com/purser-agent/purser/pkg/credential"
 )
 
 // A view is what the rules give to one caller.
 type view struct {
 	rules    *ruleset
+	caller   caller.Identity
 	imdsV1   bool
 	patterns []string // in the order of a listing
 
@@ -78,8 +80,20 @@ func (v *view) list(stored []string, complete bool) []string {
 	return names
 }
 
-// Get implements View.
+// Get implements View. What came into the store under new rules is never given by old
+// ones: if they were replaced meanwhile, the answer is theirs.
 func (v *view) Get(ctx context.Context, key credential.Key) (credential.Credential, error) {
+	for {
+		c, err := v.get(ctx, key)
+		now := v.rules.gate.current.Load()
+		if now == v.rules {
+			return c, err
+		}
+		v = now.view(v.caller)
+	}
+}
+
+func (v *view) get(ctx context.Context, key credential.Key) (credential.Credential, error) {
 	gate := v.rules.gate
 	_, named := v.literal[key.Name]
 	if !named {
