@@ -36,6 +36,7 @@ var mayImport = map[string][]string{
 	"pkg/status":      {"pkg/credential", "pkg/caller"},
 	"pkg/telemetry":   {"pkg/credential", "pkg/caller"},
 	"pkg/privilege":   {"pkg/credential", "pkg/caller"},
+	"pkg/sandbox":     nil,
 	"pkg/mock":        {"pkg/credential"},
 	"cmd/purser-mock": {"pkg/credential", "pkg/mock"},
 }
