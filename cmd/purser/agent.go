@@ -17,6 +17,7 @@ import (
 	"github.com/purser-agent/purser/pkg/caller"
 	"github.com/purser-agent/purser/pkg/config"
 	"github.com/purser-agent/purser/pkg/frontend"
+	"github.com/purser-agent/purser/pkg/handover"
 	"github.com/purser-agent/purser/pkg/policy"
 	"github.com/purser-agent/purser/pkg/refresh"
 	"github.com/purser-agent/purser/pkg/server"
@@ -37,6 +38,8 @@ type agent struct {
 	blind     error  // why callers cannot be identified, if so
 	host      string // identity of this host, for its place in the fleet
 	started   time.Time
+	depot     *handover.Depot // nil where nothing is carried over a restart
+	moved     chan struct{}   // something to carry has changed
 	accounts  *caller.Accounts
 	listeners []*server.Listener
 
@@ -80,7 +83,7 @@ const onDemandWait = 400 * time.Millisecond
 func newAgent(c *config.Config, log zerolog.Logger, keys *localKeys, listeners []*server.Listener, resolver *caller.Resolver) (*agent, error) {
 	a := &agent{
 		log: log, keys: keys, resolver: resolver, host: hostIdentity(), started: time.Now(), listeners: listeners,
-		accounts: &caller.Accounts{}, config: c, lines: map[string]*line{},
+		accounts: &caller.Accounts{}, config: c, lines: map[string]*line{}, moved: make(chan struct{}, 1),
 	}
 	a.ready = status.NewReadiness(a.missing)
 	a.telemetry = telemetry.New(a.telemetryOptions())
@@ -205,9 +208,13 @@ func (a *agent) loops() []*refresh.Loop {
 }
 
 // progress tells the rest of the line that something came of an attempt: what waits
-// for a base may have it now, and names that are not in the store do not exist once
-// every upstream has answered.
+// for a base may have it now, names that are not in the store do not exist once every
+// upstream has answered, and there may be something new to carry over a restart.
 func (a *agent) progress() {
+	select {
+	case a.moved <- struct{}{}:
+	default: // is to be stored already
+	}
 	for _, l := range a.running() {
 		if len(l.givers) > 0 {
 			l.loop.Look()

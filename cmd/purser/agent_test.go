@@ -47,13 +47,13 @@ func startIMS(t *testing.T, roles ...string) (*mock.IMS, string) {
 }
 
 // startAgent starts an agent with a configuration, to which listeners on free ports and a
-// socket are added.
-func startAgent(t *testing.T, text string) *running {
+// socket are added. It is prepared before it runs.
+func startAgent(t *testing.T, text string, prepare ...func(*agent)) *running {
 	t.Helper()
-	return startAgentThatLogs(t, text, zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.InfoLevel))
+	return startAgentThatLogs(t, text, zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.InfoLevel), prepare...)
 }
 
-func startAgentThatLogs(t *testing.T, text string, log zerolog.Logger) *running {
+func startAgentThatLogs(t *testing.T, text string, log zerolog.Logger, prepare ...func(*agent)) *running {
 	t.Helper()
 	folder := t.TempDir()
 	r := &running{t: t, file: filepath.Join(folder, "purser.yaml")}
@@ -69,7 +69,7 @@ func startAgentThatLogs(t *testing.T, text string, log zerolog.Logger) *running 
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys, err := loadKeys(folder)
+	keys, err := loadKeys(folder, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,6 +87,9 @@ func startAgentThatLogs(t *testing.T, text string, log zerolog.Logger) *running 
 	}
 	if r.agent, err = newAgent(c, log, keys, listeners, resolver); err != nil {
 		t.Fatal(err)
+	}
+	for _, change := range prepare {
+		change(r.agent)
 	}
 	var ended sync.WaitGroup
 	life, stop := context.WithCancel(context.Background())

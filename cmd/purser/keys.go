@@ -15,6 +15,7 @@ import (
 	"github.com/purser-agent/purser/pkg/config"
 	"github.com/purser-agent/purser/pkg/credential"
 	"github.com/purser-agent/purser/pkg/frontend/imds"
+	"github.com/purser-agent/purser/pkg/handover"
 )
 
 // Files of the runtime folder, beside the admin socket. systemd empties it at boot.
@@ -24,7 +25,8 @@ const (
 )
 
 // localKeys are the secrets between Purser and its clients on this host. They are
-// kept over a restart, because SDKs remember session tokens for hours.
+// kept over a restart, because SDKs remember session tokens for hours: the key of these
+// in memory where that can be carried over, otherwise in a file.
 type localKeys struct {
 	sessionTokens []byte
 	authorization credential.Secret
@@ -33,12 +35,29 @@ type localKeys struct {
 // runtimeFolder is where the admin socket and the local keys are.
 func runtimeFolder(c *config.Config) string { return filepath.Dir(c.Admin.Socket) }
 
-// loadKeys reads the local keys, or makes them.
-func loadKeys(folder string) (*localKeys, error) {
-	key, err := keep(filepath.Join(folder, sessionTokensFile), 0o600,
-		func(b []byte) bool { return len(b) == imds.TokenKeyBytes }, imds.NewTokenKey)
-	if err != nil {
-		return nil, err
+// sessionKey is the key that is carried over a restart, a new one if there was none to
+// take over, and nil where nothing is carried.
+func sessionKey(depot *handover.Depot, left *handover.State) []byte {
+	switch {
+	case left != nil && len(left.SessionTokens) == imds.TokenKeyBytes:
+		return left.SessionTokens
+	case depot != nil:
+		return imds.NewTokenKey()
+	default:
+		return nil
+	}
+}
+
+// loadKeys reads the local keys, or makes them. A key for session tokens that is
+// carried over a restart has no file.
+func loadKeys(folder string, key []byte) (*localKeys, error) {
+	if key == nil {
+		var err error
+		key, err = keep(filepath.Join(folder, sessionTokensFile), 0o600,
+			func(b []byte) bool { return len(b) == imds.TokenKeyBytes }, imds.NewTokenKey)
+		if err != nil {
+			return nil, err
+		}
 	}
 	// No line end: SDKs would take it as part of the token and fail.
 	token, err := keep(filepath.Join(folder, authorizationFile), 0o644,

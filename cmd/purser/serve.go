@@ -18,6 +18,7 @@ import (
 
 	"github.com/purser-agent/purser/pkg/caller"
 	"github.com/purser-agent/purser/pkg/config"
+	"github.com/purser-agent/purser/pkg/handover"
 	"github.com/purser-agent/purser/pkg/server"
 	"github.com/purser-agent/purser/pkg/status"
 	"github.com/purser-agent/purser/pkg/upstream"
@@ -77,7 +78,11 @@ func serve(paths []string) error {
 
 	life, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	bound, err := bind(life, c, log)
+	depot, left, sockets, err := handover.Open(inherited())
+	if err != nil {
+		log.Warn().Err(err).Msg("everything is fetched anew")
+	}
+	bound, err := bind(life, c, sockets, sessionKey(depot, left), log)
 	if err != nil {
 		return err
 	}
@@ -97,7 +102,8 @@ func serve(paths []string) error {
 	if err != nil {
 		return err
 	}
-	a.blind = blind
+	a.blind, a.depot = blind, depot
+	a.takeBack(left)
 	return a.run(life, bound, hangups, func() (*config.Config, error) {
 		next, err := loadConfig(paths)
 		if err == nil {
@@ -119,7 +125,7 @@ type bound struct {
 	admin     net.Listener
 }
 
-func bind(ctx context.Context, c *config.Config, log zerolog.Logger) (b *bound, err error) {
+func bind(ctx context.Context, c *config.Config, sockets []*os.File, carried []byte, log zerolog.Logger) (b *bound, err error) {
 	b = &bound{starter: uint32(os.Geteuid())}
 	defer func() {
 		if err != nil {
@@ -129,7 +135,7 @@ func bind(ctx context.Context, c *config.Config, log zerolog.Logger) (b *bound, 
 	if b.account, err = serviceAccount(ctx, c, log); err != nil {
 		return b, usageError{err}
 	}
-	if b.listeners, err = server.Listen(ctx, specs(c), inherited()); err != nil {
+	if b.listeners, err = server.Listen(ctx, specs(c), sockets); err != nil {
 		return b, err
 	}
 	if c.Telemetry.Listen.IsValid() {
@@ -140,7 +146,7 @@ func bind(ctx context.Context, c *config.Config, log zerolog.Logger) (b *bound, 
 	if b.admin, err = status.Listen(c.Admin.Socket); err != nil {
 		return b, err
 	}
-	b.keys, err = loadKeys(runtimeFolder(c))
+	b.keys, err = loadKeys(runtimeFolder(c), carried)
 	return b, err
 }
 
@@ -235,6 +241,7 @@ func (a *agent) run(life context.Context, b *bound, hangups <-chan os.Signal, lo
 	parts.Go(func() { failed(a.awaitReady(ctx, start.Ready.Timeout)) })
 	parts.Go(func() { a.watchAccounts(ctx) })
 	parts.Go(func() { tuneGarbage(ctx) })
+	parts.Go(func() { a.keepStock(ctx) })
 	parts.Go(func() { reloadOnHangup(ctx, hangups, reload) })
 
 	<-ctx.Done()
@@ -249,6 +256,7 @@ func (a *agent) run(life context.Context, b *bound, hangups <-chan os.Signal, lo
 	for _, l := range a.running() {
 		<-l.ended
 	}
+	a.leaveLast()
 	a.log.Info().Msg("stopped")
 	if life.Err() != nil { // a signal is no error
 		return nil

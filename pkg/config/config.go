@@ -130,11 +130,16 @@ type Upstream struct {
 	Refresh  Refresh `koanf:"refresh"`
 	// Options is what Options.Kinds returned for Kind, filled.
 	Options any
+
+	identity identity
 }
 
 // Equal reports whether both sections mean the same, so that a reload can leave
 // this upstream alone.
-func (u Upstream) Equal(other Upstream) bool { return reflect.DeepEqual(u, other) }
+func (u Upstream) Equal(other Upstream) bool {
+	u.identity, other.identity = nil, nil // the same can be written in several ways
+	return reflect.DeepEqual(u, other)
+}
 
 // Refresh says when an upstream is asked again.
 type Refresh struct {

@@ -77,6 +77,7 @@ type Loop struct {
 	known     bool                         // the upstream has said what it grants
 	withdrawn map[credential.Key]time.Time // since when
 	trial     *trial
+	kept      []Kept    // what Restore gave, until the loop begins
 	stopped   bool      // Stop was called
 	looked    time.Time // with its monotonic reading, to notice steps of the wall clock
 }
@@ -187,6 +188,7 @@ func (l *Loop) Begin() {
 		l.takeOver(l.trial, now)
 		l.trial = nil
 	}
+	l.takeBack(now)
 }
 
 // dispatch starts what is due and returns how long nothing else will be.

@@ -109,6 +109,17 @@ func (s *Store) LastAsked(key credential.Key) time.Time {
 	return time.Unix(0, shelf.asked.Load())
 }
 
+// Peek returns what is in stock for key, valid or not, without taking note that it was
+// asked for.
+func (s *Store) Peek(key credential.Key) (credential.Credential, bool) {
+	if shelf, ok := s.index().shelves[key]; ok {
+		if stock := shelf.stock.Load(); stock != nil {
+			return stock.credential, true
+		}
+	}
+	return nil, false
+}
+
 // Complete reports whether every upstream has said what it grants, so that a name
 // which is not in the store does not exist.
 func (s *Store) Complete() bool { return s.complete.Load() }

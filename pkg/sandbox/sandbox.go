@@ -1,0 +1,139 @@
+// Package sandbox confines the running daemon to what it has a use for: files that it
+// reads again and its runtime folder (Landlock), and the system calls of a network
+// server (seccomp). Whoever takes over the process finds little to go on with.
+//
+// It is entered after everything was opened that needs more, and cannot be left. The
+// programs that Purser runs are not bound by it, as their helper was started before.
+// Giving up root is left to pkg/privilege. A kernel that cannot do one of the two is no
+// error: what is in force is told.
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/landlock-lsm/go-landlock/landlock"
+	"github.com/landlock-lsm/go-landlock/landlock/syscall"
+)
+
+// Options say what stays possible.
+type Options struct {
+	Landlock, Seccomp bool // which of the two to use
+	// Files are those that are read again. The folders that they are in stay readable,
+	// as they are replaced by others of the same name, and so do the folders that links
+	// lead to.
+	Files []string
+	// Runtime is the one folder that stays writable.
+	Runtime string
+	// Devices are device files that stay usable.
+	Devices []string
+}
+
+// In every case readable: name resolution, the user database, time zones, the system's
+// authorities, and who is at the other end of a connection.
+var always = []string{
+	"/etc", "/run/systemd/resolve", "/sys/fs/cgroup", "/proc",
+	"/usr/share/zoneinfo", "/usr/share/ca-certificates", "/usr/local/share/ca-certificates",
+}
+
+// A Sandbox is what is in force.
+type Sandbox struct {
+	// Landlock and Seccomp are empty where they are in force, and say otherwise why
+	// they are not.
+	Landlock, Seccomp string
+	readable          []string // folders; nil if every file is
+}
+
+// Enter confines this process, all of its threads, for good. The error is a bug or an
+// odd kernel; a missing feature is none.
+func Enter(o Options) (*Sandbox, error) {
+	s := &Sandbox{Landlock: "turned off (sandbox.landlock)", Seccomp: "turned off (sandbox.seccomp)"}
+	if o.Landlock {
+		if err := s.restrictFiles(o); err != nil {
+			return nil, fmt.Errorf("landlock: %w", err)
+		}
+	}
+	if o.Seccomp {
+		if err := s.restrictCalls(); err != nil {
+			return nil, fmt.Errorf("seccomp: %w", err)
+		}
+	}
+	return s, nil
+}
+
+func (s *Sandbox) restrictFiles(o Options) error {
+	if version, err := syscall.LandlockGetABIVersion(); err != nil || version < 1 {
+		s.Landlock = "the kernel does not have Landlock, or it is off at boot (lsm=)"
+		return nil
+	}
+	readable := slices.Clone(always)
+	for _, file := range o.Files {
+		readable = append(readable, folders(file)...)
+	}
+	slices.Sort(readable)
+	readable = slices.Compact(readable)
+	err := landlock.V5.BestEffort().RestrictPaths(
+		landlock.RODirs(readable...).IgnoreIfMissing(),
+		landlock.RWDirs(o.Runtime),
+		landlock.RWFiles(append([]string{"/dev/null"}, o.Devices...)...).IgnoreIfMissing().WithIoctlDev(),
+	)
+	if err != nil {
+		return err
+	}
+	s.Landlock, s.readable = "", append(readable, o.Runtime)
+	return nil
+}
+
+// mostLinks bounds a way by links, as the kernel does.
+const mostLinks = 40
+
+// folders are those on the way to a file: where its name is, and where each link that
+// the name leads to is.
+func folders(file string) (all []string) {
+	for range mostLinks {
+		folder := filepath.Dir(file)
+		if real, err := filepath.EvalSymlinks(folder); err == nil && real != folder {
+			all = append(all, real)
+		}
+		all = append(all, folder)
+		target, err := os.Readlink(file)
+		if err != nil {
+			break
+		}
+		if !filepath.IsAbs(target) {
+			target = filepath.Join(folder, target)
+		}
+		file = target
+	}
+	return all
+}
+
+// Check reports each file that could not be read because it is in none of the folders
+// that were readable at the start.
+func (s *Sandbox) Check(files []string) error {
+	if s == nil || s.readable == nil {
+		return nil
+	}
+	var all []error
+	for _, file := range files {
+		if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+			continue // whoever needs it says so
+		}
+		for _, folder := range folders(file) {
+			if !slices.ContainsFunc(s.readable, func(known string) bool { return below(folder, known) }) {
+				all = append(all, fmt.Errorf("%s: the folder %s is outside of the sandbox", file, folder))
+				break
+			}
+		}
+	}
+	return errors.Join(all...)
+}
+
+func below(folder, known string) bool {
+	return folder == known || strings.HasPrefix(folder, strings.TrimSuffix(known, "/")+"/")
+}
