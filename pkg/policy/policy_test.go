@@ -201,13 +201,6 @@ func TestAStarCoversNeitherBasesNorKeysOnDemand(t *testing.T) {
 	}
 }
 
-func TestAKeyOnDemandNeedsThePatternOfTheUpstreamToo(t *testing.T) {
-	gate, _, _, d := shop(t, policy.Rules{Grants: []policy.Grant{{Name: "everyone", Credentials: []string{"arn:aws:iam::999999999999:role/app"}}}})
-	if may(gate, bob, "arn:aws:iam::999999999999:role/app") || d.wanted != 0 {
-		t.Error("asked for a role that no upstream allows")
-	}
-}
-
 func TestUntilTheFirstListLiteralNamesStandForWhatIsToCome(t *testing.T) {
 	s := &store.Store{}
 	gate := policy.NewGate(s, nil, &database{})

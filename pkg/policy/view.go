@@ -65,6 +65,9 @@ func (v *view) list(stored []string, complete bool) []string {
 		}
 	}
 	for _, pattern := range v.patterns {
+		if credential.IsRoleARN(pattern) { // on demand: never listed
+			continue
+		}
 		if !isGlob(pattern) {
 			if _, found := slices.BinarySearch(stored, pattern); found || !complete {
 				add(pattern)
@@ -113,7 +116,10 @@ func (v *view) get(ctx context.Context, key credential.Key) (credential.Credenti
 		if wanted := gate.demand.Want(ctx, key); wanted != nil {
 			return nil, wanted
 		}
-		return gate.store.Get(key)
+		if c, err = gate.store.Get(key); errors.Is(err, credential.ErrNotFound) {
+			err = credential.ErrUnavailable // its upstream was replaced meanwhile
+		}
+		return c, err
 	}
 	if _, literal := v.literal[key.Name]; literal && errors.Is(err, credential.ErrNotFound) && !gate.store.Complete() {
 		return nil, credential.ErrUnavailable // Names shows it already
