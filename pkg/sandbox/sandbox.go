@@ -25,8 +25,8 @@ import (
 type Options struct {
 	Landlock, Seccomp bool // which of the two to use
 	// Files are those that are read again. The folders that they are in stay readable,
-	// as they are replaced by others of the same name, and so do the folders that links
-	// lead to.
+	// as they are replaced by others of the same name, and so does every folder on the
+	// way that has a link in it, as that may lead beside its former target next.
 	Files []string
 	// Runtime is the one folder that stays writable.
 	Runtime string
@@ -41,12 +41,15 @@ var always = []string{
 	"/usr/share/zoneinfo", "/usr/share/ca-certificates", "/usr/local/share/ca-certificates",
 }
 
+// resolving are files of /etc that may be links to somewhere else.
+var resolving = []string{"/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/localtime"}
+
 // A Sandbox is what is in force.
 type Sandbox struct {
 	// Landlock and Seccomp are empty where they are in force, and say otherwise why
 	// they are not.
 	Landlock, Seccomp string
-	readable          []string // folders; nil if every file is
+	readable          []string // real folders; nil if every file is
 }
 
 // Enter confines this process, all of its threads, for good. The error is a bug or an
@@ -67,12 +70,16 @@ func Enter(o Options) (*Sandbox, error) {
 }
 
 func (s *Sandbox) restrictFiles(o Options) error {
-	if version, err := syscall.LandlockGetABIVersion(); err != nil || version < 1 {
+	switch version, err := syscall.LandlockGetABIVersion(); {
+	case errors.Is(err, fs.ErrPermission):
+		s.Landlock = "what Purser runs in forbids it, such as the seccomp filter of a container"
+		return nil
+	case err != nil || version < 1:
 		s.Landlock = "the kernel does not have Landlock, or it is off at boot (lsm=)"
 		return nil
 	}
 	readable := slices.Clone(always)
-	for _, file := range o.Files {
+	for _, file := range slices.Concat(o.Files, resolving) {
 		readable = append(readable, folders(file)...)
 	}
 	slices.Sort(readable)
@@ -85,32 +92,44 @@ func (s *Sandbox) restrictFiles(o Options) error {
 	if err != nil {
 		return err
 	}
-	s.Landlock, s.readable = "", append(readable, o.Runtime)
+	s.Landlock = ""
+	for _, folder := range append(readable, o.Runtime) {
+		if real, err := filepath.EvalSymlinks(folder); err == nil {
+			s.readable = append(s.readable, real)
+		}
+	}
 	return nil
 }
 
 // mostLinks bounds a way by links, as the kernel does.
 const mostLinks = 40
 
-// folders are those on the way to a file: where its name is, and where each link that
-// the name leads to is.
+// tooWide are folders in which a link of the system's own, such as /var/run, would make
+// too much readable.
+var tooWide = []string{"/", "/var"}
+
+// folders are those that a file is read by: the one that it is really in, and each one
+// on the way to it that has a link in it.
 func folders(file string) (all []string) {
-	for range mostLinks {
-		folder := filepath.Dir(file)
-		if real, err := filepath.EvalSymlinks(folder); err == nil && real != folder {
-			all = append(all, real)
+	at, links := "/", 0 // at has no link in it
+	for rest := strings.Split(file, "/"); len(rest) > 0; {
+		path := filepath.Join(at, rest[0])
+		rest = rest[1:]
+		target, err := os.Readlink(path)
+		if err != nil || links == mostLinks {
+			at = path
+			continue
 		}
-		all = append(all, folder)
-		target, err := os.Readlink(file)
-		if err != nil {
-			break
+		links++
+		if !slices.Contains(tooWide, at) {
+			all = append(all, at)
 		}
-		if !filepath.IsAbs(target) {
-			target = filepath.Join(folder, target)
+		if filepath.IsAbs(target) {
+			at = "/"
 		}
-		file = target
+		rest = append(strings.Split(target, "/"), rest...)
 	}
-	return all
+	return append(all, filepath.Dir(at))
 }
 
 // Check reports each file that could not be read because it is in none of the folders
@@ -121,14 +140,12 @@ func (s *Sandbox) Check(files []string) error {
 	}
 	var all []error
 	for _, file := range files {
-		if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+		real, err := filepath.EvalSymlinks(file)
+		if err != nil {
 			continue // whoever needs it says so
 		}
-		for _, folder := range folders(file) {
-			if !slices.ContainsFunc(s.readable, func(known string) bool { return below(folder, known) }) {
-				all = append(all, fmt.Errorf("%s: the folder %s is outside of the sandbox", file, folder))
-				break
-			}
+		if folder := filepath.Dir(real); !slices.ContainsFunc(s.readable, func(known string) bool { return below(folder, known) }) {
+			all = append(all, fmt.Errorf("%s: the folder %s is outside of the sandbox", file, folder))
 		}
 	}
 	return errors.Join(all...)

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/elastic/go-seccomp-bpf/arch"
 	"golang.org/x/sys/unix"
 )
 
@@ -30,12 +31,37 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// try enters the sandbox of a folder and makes one attempt.
+// try enters the sandbox of a folder and makes one attempt. With "landlock: " or
+// "seccomp: " before it, only that half is used.
 func try(what, file, runtimeFolder string) error {
-	if _, err := Enter(Options{Landlock: true, Seccomp: true, Files: []string{file}, Runtime: runtimeFolder}); err != nil {
+	half, what, one := strings.Cut(what, ": ")
+	if !one {
+		what = half
+	}
+	o := Options{Landlock: half != "seccomp", Seccomp: half != "landlock", Files: []string{file}, Runtime: runtimeFolder}
+	if what == "a device that is named" {
+		o.Devices = []string{"/dev/zero"}
+	}
+	if _, err := Enter(o); err != nil {
 		return err
 	}
 	switch what {
+	case "a device", "a device that is named":
+		f, err := os.OpenFile("/dev/zero", os.O_RDWR, 0)
+		if err == nil {
+			err = f.Close()
+		}
+		return err
+	case "namespace":
+		c := exec.Command("/bin/true")
+		c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUTS}
+		return c.Run()
+	case "clone3":
+		_, _, e := unix.Syscall(unix.SYS_CLONE3, 0, 0, 0)
+		return e
+	case "inotify":
+		_, err := unix.InotifyInit1(0)
+		return err
 	case "read":
 		_, err := os.ReadFile(file)
 		return err
@@ -62,8 +88,6 @@ func try(what, file, runtimeFolder string) error {
 		return err
 	case "chroot":
 		return syscall.Chroot("/")
-	case "sethostname":
-		return unix.Sethostname([]byte("x"))
 	case "mknod":
 		return unix.Mknod(filepath.Join(runtimeFolder, "n"), unix.S_IFIFO, 0)
 	case "name":
@@ -144,7 +168,15 @@ func TestTheSandboxLetsThroughWhatPurserDoesAndNothingElse(t *testing.T) {
 		{"write in the runtime folder", "<nil>"},
 		{"serve and ask", "<nil>"},
 		{"name", "<nil>"},
-		{"sethostname", "operation not permitted"},
+		{"inotify", "operation not permitted"},
+		{"a device", "permission denied"},
+		{"a device that is named", "<nil>"},
+		{"namespace", "operation not permitted"},
+		{"clone3", "function not implemented"},
+		{"landlock: read elsewhere", "permission denied"},
+		{"landlock: inotify", "<nil>"},
+		{"seccomp: read elsewhere", "<nil>"},
+		{"seccomp: inotify", "operation not permitted"},
 		{"mknod", "operation not permitted"},
 		{"exec", "signal: bad system call"}, // of the child
 		{"ptrace", "killed"},
@@ -163,19 +195,54 @@ func TestTheSandboxLetsThroughWhatPurserDoesAndNothingElse(t *testing.T) {
 	}
 }
 
-// TestARotatedFileIsReadInsideTheSandbox: by rename, and by a link that leads elsewhere.
+// swap makes a link lead somewhere else, at once.
+func swap(link, target string) error {
+	return errors.Join(os.Symlink(target, link+".new"), os.Rename(link+".new", link))
+}
+
+func write(t *testing.T, text string, path ...string) string {
+	t.Helper()
+	file := filepath.Join(path...)
+	if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o700), os.WriteFile(file, []byte(text), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// TestARotatedFileIsReadInsideTheSandbox, also by links that lead elsewhere.
 func TestARotatedFileIsReadInsideTheSandbox(t *testing.T) {
 	program := program(t)
-	for name, rotate := range map[string]func(h house) error{
-		"by rename": func(h house) error {
-			return errors.Join(os.WriteFile(h.file+".new", []byte("second"), 0o600), os.Rename(h.file+".new", h.file))
+	for name, prepare := range map[string]func(h *house) (rotate func() error){
+		"by rename": func(h *house) func() error {
+			next := write(t, "second", h.file+".new")
+			return func() error { return os.Rename(next, h.file) }
 		},
-		"by link": func(h house) error {
-			next := filepath.Join(filepath.Dir(h.file), "next")
-			return errors.Join(os.WriteFile(next, []byte("second"), 0o600), os.Symlink(next, h.file+".new"), os.Rename(h.file+".new", h.file))
+		"by a link to a folder elsewhere": func(h *house) func() error {
+			folder := filepath.Dir(h.file)
+			write(t, "first", folder, "releases/1/file")
+			write(t, "second", folder, "releases/2/file")
+			current := filepath.Join(folder, "current")
+			if err := os.Symlink("releases/1", current); err != nil {
+				t.Fatal(err)
+			}
+			h.file = filepath.Join(current, "file")
+			return func() error { return swap(current, "releases/2") }
+		},
+		"by a relative link below a folder that is a link": func(h *house) func() error {
+			root := filepath.Dir(h.runtime)
+			store := filepath.Join(root, "store")
+			write(t, "first", store, "data/1/file")
+			write(t, "second", store, "data/2/file")
+			if err := errors.Join(os.Mkdir(filepath.Join(store, "live"), 0o700), os.Symlink("../data/1/file", filepath.Join(store, "live", "file")),
+				os.Symlink(filepath.Join(store, "live"), filepath.Join(root, "linked"))); err != nil {
+				t.Fatal(err)
+			}
+			h.file = filepath.Join(root, "linked", "file")
+			return func() error { return os.WriteFile(filepath.Join(store, "data/1/file"), []byte("second"), 0o600) }
 		},
 	} {
 		h := newHouse(t)
+		rotate := prepare(&h)
 		c := h.command(program, "rotate")
 		var out strings.Builder
 		c.Stdout, c.Stderr = &out, &out
@@ -190,7 +257,7 @@ func TestARotatedFileIsReadInsideTheSandbox(t *testing.T) {
 				t.Fatalf("%s: the process does not start: %s", name, out.String())
 			}
 		}
-		if err := rotate(h); err != nil {
+		if err := rotate(); err != nil {
 			t.Fatal(err)
 		}
 		if err := c.Wait(); err != nil || strings.TrimSpace(out.String()) != "<nil>" {
@@ -224,10 +291,46 @@ func TestFilesOutsideOfTheSandboxAreNamed(t *testing.T) {
 	}
 }
 
+// TestEveryArchitectureHasTheCallsOfGo: a name that none has is a mistake, and one that
+// Go calls everywhere is on each list.
+func TestEveryArchitectureHasTheCallsOfGo(t *testing.T) {
+	both := []*arch.Info{arch.X86_64, arch.AARCH64}
+	for _, name := range slices.Concat(allowed, deadly) {
+		if len(known([]string{name}, both[0]))+len(known([]string{name}, both[1])) == 0 {
+			t.Errorf("neither amd64 nor arm64 has a call %q", name)
+		}
+	}
+	// As Go's syscall and runtime call them, by their numbers on each of the two.
+	needed := map[*arch.Info][]int{
+		arch.X86_64:  {0, 1, 3, 5, 9, 11, 13, 14, 15, 28, 35, 39, 41, 42, 44, 45, 47, 49, 50, 51, 54, 72, 131, 186, 202, 217, 231, 232, 233, 234, 257, 262, 263, 267, 281, 288, 290, 291, 293, 302, 318, 319, 332},
+		arch.AARCH64: {20, 21, 22, 24, 25, 35, 38, 48, 56, 57, 59, 61, 62, 63, 64, 78, 79, 80, 94, 98, 101, 113, 115, 123, 131, 132, 134, 135, 139, 172, 178, 198, 200, 201, 202, 203, 206, 207, 208, 211, 212, 215, 222, 233, 242, 260, 261, 278, 279, 291},
+	}
+	for _, on := range both {
+		names := known(allowed, on)
+		for _, number := range needed[on] {
+			if name := on.SyscallNumbers[number]; !slices.Contains(names, name) {
+				t.Errorf("%s: call %d, %q, is not allowed", on.Name, number, name)
+			}
+		}
+		if len(known([]string{plainClone.Name}, on)) == 0 {
+			t.Errorf("%s has no clone", on.Name)
+		}
+	}
+}
+
 func TestNoCallIsBothAllowedAndDeadly(t *testing.T) {
 	for _, name := range deadly {
 		if slices.Contains(allowed, name) {
 			t.Errorf("%s is both", name)
 		}
+	}
+}
+
+func TestALinkOfTheSystemsOwnOpensNoWideFolder(t *testing.T) {
+	if target, err := os.Readlink("/var/run"); err != nil || target != "/run" {
+		t.Skip("SKIPPED, needs /var/run to be a link to /run")
+	}
+	if got := folders("/var/run/purser/file"); !slices.Equal(got, []string{"/run/purser"}) {
+		t.Errorf("got %v", got)
 	}
 }
