@@ -37,8 +37,9 @@ func (l *Loop) Stock(get func(credential.Key) (credential.Credential, bool)) []K
 }
 
 // Restore gives the loop, before it begins, what its predecessor had in stock. What is
-// still valid counts as fetched and is refreshed when it is due; the list, if there is
-// one, is asked for anew. Which keys of a declaring source there are says its
+// still valid counts as fetched and is refreshed when it is due, but that of a Replacer,
+// which may have been replaced meanwhile, with the first questions; the list, if there
+// is one, is asked for anew. Which keys of a declaring source there are says its
 // configuration alone.
 func (l *Loop) Restore(kept []Kept) {
 	l.mu.Lock()
@@ -46,10 +47,12 @@ func (l *Loop) Restore(kept []Kept) {
 	l.kept = kept
 }
 
-// takeBack puts what Restore gave into stock. The caller holds mu.
-func (l *Loop) takeBack(now time.Time) {
+// takeBack puts what Restore gave into stock; first is when the first questions are
+// asked. The caller holds mu.
+func (l *Loop) takeBack(now, first time.Time) {
 	kept := l.kept
 	l.kept = nil
+	_, replaces := l.Source.(Replacer)
 	if l.lister != nil {
 		var granted []credential.Key
 		for _, k := range kept {
@@ -58,7 +61,7 @@ func (l *Loop) takeBack(now time.Time) {
 			}
 		}
 		if len(granted) > 0 {
-			l.adopt(granted, false, now)
+			l.adopt(granted, false, first)
 		}
 	}
 	for _, k := range kept {
@@ -67,7 +70,7 @@ func (l *Loop) takeBack(now time.Time) {
 		}
 		j := l.jobs[k.Key]
 		if j == nil && k.OnDemand && l.Allows(k.Key) {
-			j = l.demand(k.Key, now)
+			j = l.demand(k.Key, first)
 		}
 		if j == nil || j.holder != "" {
 			continue
@@ -78,6 +81,10 @@ func (l *Loop) takeBack(now time.Time) {
 		}
 		j.issued, j.expires, j.fetched = issued, expires, k.Fetched
 		j.due = l.due(j, k.Fetched)
-		l.queue.plan(j, j.due)
+		if replaces {
+			l.queue.plan(j, first)
+		} else {
+			l.queue.plan(j, j.due)
+		}
 	}
 }

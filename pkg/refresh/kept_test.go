@@ -86,20 +86,56 @@ func TestWhatIsHandedOverMustStillBeOfUse(t *testing.T) {
 }
 
 func TestWhatIsAskedForOnDemandIsHandedOver(t *testing.T) {
+	for name, age := range map[string]time.Duration{"fresh": 0, "due": 50 * time.Minute} {
+		bubble(t, func(t *testing.T, next *host) {
+			issued := time.Now().Add(-age)
+			u := newUpstream("web")
+			u.allowed = []string{"app"}
+			u.down = errDown
+			l := next.loop("dc", u)
+			l.Restore([]refresh.Kept{{Key: credential.Key{Name: "app"}, Credential: &credential.AWS{AccessKeyID: "app", Issued: issued, Expires: issued.Add(time.Hour)}, Fetched: issued, OnDemand: true}})
+			next.run(l)
+			settle()
+			if next.must("app").AccessKeyID != "app" {
+				t.Errorf("%s: another credential is served", name)
+			}
+			if next.store.Listed(credential.Key{Name: "app"}) {
+				t.Errorf("%s: a key on demand is listed after the restart", name)
+			}
+		})
+	}
+}
+
+func TestWhatIsHandedOverIsServedAlsoIfTheFirstQuestionWaits(t *testing.T) {
 	bubble(t, func(t *testing.T, next *host) {
 		now := time.Now()
 		u := newUpstream("web")
-		u.allowed = []string{"app"}
+		u.declared = true
 		u.down = errDown
-		l := next.loop("dc", u)
-		l.Restore([]refresh.Kept{{Key: credential.Key{Name: "app"}, Credential: &credential.AWS{AccessKeyID: "app", Issued: now, Expires: now.Add(time.Hour)}, Fetched: now, OnDemand: true}})
+		l := next.loop("dc", u, func(o *refresh.Options) { o.Splay = 24 * time.Hour })
+		l.Restore([]refresh.Kept{{Key: credential.Key{Name: "web"}, Credential: &credential.AWS{Issued: now, Expires: now.Add(time.Hour)}, Fetched: now}})
 		next.run(l)
 		settle()
-		if next.must("app").AccessKeyID != "app" {
-			t.Error("another credential is served")
+		next.must("web")
+	})
+}
+
+// TestAFileThatWasReplacedWhileNobodyLookedIsReadAfterTheRestart: what was kept is
+// served until then.
+func TestAFileThatWasReplacedWhileNobodyLookedIsReadAfterTheRestart(t *testing.T) {
+	bubble(t, func(t *testing.T, next *host) {
+		u := &keyFile{upstream: newUpstream("key"), content: "second"}
+		u.declared = true
+		l := next.loop("file", u)
+		l.Restore([]refresh.Kept{{Key: credential.Key{Name: "key"}, Credential: &credential.AWS{AccessKeyID: "first", Issued: time.Now()}, Fetched: time.Now()}})
+		l.Begin()
+		if got := next.must("key").AccessKeyID; got != "first" {
+			t.Errorf("at the start there is %q in stock", got)
 		}
-		if next.store.Listed(credential.Key{Name: "app"}) {
-			t.Error("a key on demand is listed after the restart")
+		next.run(l)
+		settle()
+		if got := next.must("key").AccessKeyID; got != "second" {
+			t.Errorf("after the start there is %q in stock", got)
 		}
 	})
 }

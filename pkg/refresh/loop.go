@@ -176,21 +176,21 @@ func (l *Loop) Begin() {
 	l.began = true
 	l.beat.Store(time.Now().UnixNano())
 	l.looked = time.Now()
-	now := l.looked
+	first := l.looked
 	if l.trial == nil {
-		now = now.Add(time.Duration(float64(l.Splay) * unit(l.Host, l.Upstream, "splay")))
+		first = first.Add(time.Duration(float64(l.Splay) * unit(l.Host, l.Upstream, "splay")))
 	}
 	if declared := Declared(l.Source); declared != nil {
-		l.adopt(declared, true, now)
+		l.adopt(declared, true, first)
 	} else {
 		l.lister = &job{list: true, draw: NewDraw(l.Host, l.Upstream, ""), place: -1}
-		l.queue.plan(l.lister, now)
+		l.queue.plan(l.lister, first)
 	}
 	if l.trial != nil {
-		l.takeOver(l.trial, now)
+		l.takeOver(l.trial, first)
 		l.trial = nil
 	}
-	l.takeBack(now)
+	l.takeBack(l.looked, first)
 }
 
 // dispatch starts what is due and returns how long nothing else will be.

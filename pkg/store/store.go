@@ -37,7 +37,7 @@ type shelf struct {
 	refused  atomic.Bool
 	unlisted bool
 	upstream string
-	asked    atomic.Int64 // when Get last asked for an unlisted key, in Unix nanoseconds
+	asked    atomic.Int64 // when an unlisted key was announced or last asked for, in Unix nanoseconds
 }
 
 type stock struct {
@@ -99,8 +99,8 @@ func (s *Store) Upstream(key credential.Key) string {
 	return ""
 }
 
-// LastAsked is when somebody last asked for an unlisted key, the zero time if
-// nobody did. For listed keys nothing is recorded.
+// LastAsked is when somebody last asked for an unlisted key; to announce one counts as
+// well. For listed keys nothing is recorded.
 func (s *Store) LastAsked(key credential.Key) time.Time {
 	shelf, ok := s.index().shelves[key]
 	if !ok || shelf.asked.Load() == 0 {
@@ -162,6 +162,9 @@ func (p Part) add(unlisted bool, keys []credential.Key) {
 					continue
 				}
 				fresh.stock.Store(old.stock.Load())
+			}
+			if fresh.unlisted {
+				fresh.asked.Store(time.Now().UnixNano())
 			}
 			shelves[key] = fresh
 		}
