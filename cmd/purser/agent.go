@@ -193,6 +193,22 @@ func (a *agent) running() []*line {
 	return slices.SortedFunc(maps.Values(a.lines), func(x, y *line) int { return strings.Compare(x.loop.Upstream, y.loop.Upstream) })
 }
 
+// startLines starts all lines. Those that declare their keys come first, so that none
+// finds what it has a right to in the hands of another, with that one's stock.
+func (a *agent) startLines(ctx context.Context) {
+	var rest []*line
+	for _, l := range a.running() {
+		if refresh.Declared(l.source) == nil {
+			rest = append(rest, l)
+			continue
+		}
+		l.start(ctx)
+	}
+	for _, l := range rest {
+		l.start(ctx)
+	}
+}
+
 // loops are those of all upstreams, by name.
 func (a *agent) loops() []*refresh.Loop {
 	lines := a.running()
@@ -207,10 +223,7 @@ func (a *agent) loops() []*refresh.Loop {
 // for a base may have it now, names that are not in the store do not exist once every
 // upstream has answered, and there may be something new to carry over a restart.
 func (a *agent) progress() {
-	select {
-	case a.moved <- struct{}{}:
-	default: // is to be stored already
-	}
+	a.storeSoon()
 	for _, l := range a.running() {
 		if len(l.givers) > 0 {
 			l.loop.Look()

@@ -32,6 +32,7 @@ type running struct {
 	file  string
 	url   string
 	life  context.Context
+	stop  func() // and wait
 }
 
 // startIMS starts a stand-in for an upstream with these roles.
@@ -70,7 +71,7 @@ func startAgentThatLogs(t *testing.T, text string, log zerolog.Logger, prepare .
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys, err := loadKeys(folder, nil)
+	keys, err := loadKeys(folder, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +101,8 @@ func startAgentThatLogs(t *testing.T, text string, log zerolog.Logger, prepare .
 			t.Error(err)
 		}
 	})
-	t.Cleanup(func() { stop(); ended.Wait() })
+	r.stop = func() { stop(); ended.Wait() }
+	t.Cleanup(r.stop)
 	r.url = "http://" + listeners[0].Addr().String()
 	return r
 }

@@ -77,14 +77,27 @@ func (a *agent) leave() *handover.State {
 	return s
 }
 
-// Storing takes at most this part of the time, and happens at most so often.
+// Storing takes at most this part of the time, and happens at most so often; after a
+// failure it is tried again.
 const (
 	storeShare = 20
 	storeEvery = 50 * time.Millisecond
+	storeRetry = time.Second
 )
+
+// storeSoon says that there is something new to carry over a restart.
+func (a *agent) storeSoon() {
+	select {
+	case a.moved <- struct{}{}:
+	default: // it is to be stored already
+	}
+}
 
 // keepStock stores what there is to carry at every change, until ctx ends.
 func (a *agent) keepStock(ctx context.Context) {
+	if a.depot == nil {
+		return
+	}
 	failing := false
 	for {
 		select {
@@ -94,14 +107,19 @@ func (a *agent) keepStock(ctx context.Context) {
 		}
 		began := time.Now()
 		err := a.depot.Store(a.leave())
+		wait := max(storeEvery, storeShare*time.Since(began))
+		if err != nil {
+			wait = storeRetry
+			a.storeSoon()
+		}
 		if err != nil && !failing {
-			a.log.Warn().Err(err).Msg("what is in stock cannot be left to the next process")
+			a.log.Warn().Err(err).Msg("what is in stock cannot be left to the next process, trying again")
 		}
 		failing = err != nil
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(max(storeEvery, storeShare*time.Since(began))):
+		case <-time.After(wait):
 		}
 	}
 }
@@ -111,6 +129,9 @@ const barrierTime = 2 * time.Second
 
 // leaveLast stores the final state, when nothing changes any more.
 func (a *agent) leaveLast() {
+	if a.depot == nil {
+		return
+	}
 	err := a.depot.Store(a.leave())
 	if err == nil {
 		err = a.depot.Barrier(barrierTime)

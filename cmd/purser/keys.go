@@ -35,29 +35,29 @@ type localKeys struct {
 // runtimeFolder is where the admin socket and the local keys are.
 func runtimeFolder(c *config.Config) string { return filepath.Dir(c.Admin.Socket) }
 
-// sessionKey is the key that is carried over a restart, a new one if there was none to
-// take over, and nil where nothing is carried.
-func sessionKey(depot *handover.Depot, left *handover.State) []byte {
-	switch {
-	case left != nil && len(left.SessionTokens) == imds.TokenKeyBytes:
-		return left.SessionTokens
-	case depot != nil:
-		return imds.NewTokenKey()
-	default:
-		return nil
+// sessionKey is the key that was carried over a restart, otherwise that of the file, or
+// a new one. Where it is not certain that it will be carried the next time, the file is
+// made as well.
+func sessionKey(folder string, depot *handover.Depot, left *handover.State) ([]byte, error) {
+	useful := func(b []byte) bool { return len(b) == imds.TokenKeyBytes }
+	if left != nil && useful(left.SessionTokens) {
+		return left.SessionTokens, nil
 	}
+	path := filepath.Join(folder, sessionTokensFile)
+	if !depot.Certain() {
+		return keep(path, 0o600, useful, imds.NewTokenKey)
+	}
+	if key, err := readOwn(path, 0o600); err == nil && useful(key) {
+		return key, nil // of a start at which it was not certain
+	}
+	return imds.NewTokenKey(), nil
 }
 
-// loadKeys reads the local keys, or makes them. A key for session tokens that is
-// carried over a restart has no file.
-func loadKeys(folder string, key []byte) (*localKeys, error) {
-	if key == nil {
-		var err error
-		key, err = keep(filepath.Join(folder, sessionTokensFile), 0o600,
-			func(b []byte) bool { return len(b) == imds.TokenKeyBytes }, imds.NewTokenKey)
-		if err != nil {
-			return nil, err
-		}
+// loadKeys takes over, reads or makes the local keys.
+func loadKeys(folder string, depot *handover.Depot, left *handover.State) (*localKeys, error) {
+	key, err := sessionKey(folder, depot, left)
+	if err != nil {
+		return nil, err
 	}
 	// No line end: SDKs would take it as part of the token and fail.
 	token, err := keep(filepath.Join(folder, authorizationFile), 0o644,

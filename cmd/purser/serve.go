@@ -82,11 +82,15 @@ func serve(paths []string) error {
 	if err != nil {
 		log.Warn().Err(err).Msg("everything is fetched anew")
 	}
-	bound, err := bind(life, c, sockets, sessionKey(depot, left), log)
+	bound, err := bind(life, c, sockets, log)
 	if err != nil {
 		return err
 	}
 	defer bound.close()
+	keys, err := loadKeys(runtimeFolder(c), depot, left)
+	if err != nil {
+		return err
+	}
 	if err := giveUpRoot(bound.account, log); err != nil {
 		return err
 	}
@@ -98,7 +102,7 @@ func serve(paths []string) error {
 		return err
 	}
 	defer resolver.Close()
-	a, err := newAgent(c, log, bound.keys, bound.listeners, resolver)
+	a, err := newAgent(c, log, keys, bound.listeners, resolver)
 	if err != nil {
 		return err
 	}
@@ -119,13 +123,12 @@ func serve(paths []string) error {
 type bound struct {
 	starter   uint32 // the uid before root is given up
 	account   account
-	keys      *localKeys
 	listeners []*server.Listener
 	telemetry net.Listener // nil if telemetry is off
 	admin     net.Listener
 }
 
-func bind(ctx context.Context, c *config.Config, sockets []*os.File, carried []byte, log zerolog.Logger) (b *bound, err error) {
+func bind(ctx context.Context, c *config.Config, sockets []*os.File, log zerolog.Logger) (b *bound, err error) {
 	b = &bound{starter: uint32(os.Geteuid())}
 	defer func() {
 		if err != nil {
@@ -143,10 +146,7 @@ func bind(ctx context.Context, c *config.Config, sockets []*os.File, carried []b
 			return b, fmt.Errorf("telemetry.listen: %w", err)
 		}
 	}
-	if b.admin, err = status.Listen(c.Admin.Socket); err != nil {
-		return b, err
-	}
-	b.keys, err = loadKeys(runtimeFolder(c), carried)
+	b.admin, err = status.Listen(c.Admin.Socket)
 	return b, err
 }
 
@@ -227,9 +227,7 @@ func (a *agent) run(life context.Context, b *bound, hangups <-chan os.Signal, lo
 	a.gate.Commit(rules)
 	a.warn(rules.Warnings)
 	admin := a.adminServer(b.starter, start.Admin.Group, reload)
-	for _, l := range a.lines {
-		l.start(ctx)
-	}
+	a.startLines(ctx)
 	a.progress()
 
 	parts.Go(func() { failed(a.server.Serve(b.listeners...)) })

@@ -129,7 +129,7 @@ func TestAStartThatFailsLeavesNothingBound(t *testing.T) {
 			if test.name != "the admin socket" {
 				c.Admin.Socket = filepath.Join(folder, "purser.sock")
 			}
-			b, err := bind(t.Context(), c, nil, nil, zerolog.Nop())
+			b, err := bind(t.Context(), c, nil, zerolog.Nop())
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Fatalf("got error %v, want %s", err, test.want)
 			}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -21,7 +22,8 @@ var names = [2]string{prefix + "a", prefix + "b"}
 // A Depot is the file-descriptor store of our service. A nil Depot stores nothing.
 // Its methods are safe for concurrent use.
 type Depot struct {
-	socket string
+	socket  string
+	certain bool
 
 	mu   sync.Mutex // guards next and keeps stores in order
 	next int        // which of names is free
@@ -47,13 +49,19 @@ func Open(passed []*os.File) (d *Depot, s *State, rest []*os.File, err error) {
 		}
 	}
 	if socket := os.Getenv("NOTIFY_SOCKET"); socket != "" {
-		d = &Depot{socket: socket}
+		room, _ := strconv.Atoi(os.Getenv("FDSTORE")) // of systemd 254 and later
+		d = &Depot{socket: socket, certain: room > 0 || len(rest) < len(passed)}
 		if latest == names[0] {
 			d.next = 1
 		}
 	}
 	return d, s, rest, err
 }
+
+// Certain reports whether it is known that systemd keeps what is stored: it says so, or
+// has kept something. A service without FileDescriptorStoreMax= has no store, and is not
+// told when it uses it all the same.
+func (d *Depot) Certain() bool { return d != nil && d.certain }
 
 // seals make a file one that nobody can change any more.
 const seals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
@@ -88,7 +96,6 @@ func (d *Depot) Store(s *State) error {
 		return err
 	}
 	file, err := seal(text)
-	clear(text)
 	if err != nil {
 		return fmt.Errorf("a memory file: %w", err)
 	}
