@@ -25,8 +25,9 @@ type Depot struct {
 	socket  string
 	certain bool
 
-	mu   sync.Mutex // guards next and keeps stores in order
-	next int        // which of names is free
+	mu     sync.Mutex // guards all below and keeps stores in order
+	next   int        // which of names is free
+	serial uint64     // of what was stored last
 }
 
 // Open takes out of the files that systemd passed those that a Depot stored, closes
@@ -44,7 +45,7 @@ func Open(passed []*os.File) (d *Depot, s *State, rest []*os.File, err error) {
 		_ = file.Close()
 		if failed != nil {
 			err = errors.Join(err, fmt.Errorf("what the former process left (%s) cannot be used: %w", file.Name(), failed))
-		} else if s == nil || found.Saved.After(s.Saved) {
+		} else if s == nil || found.Serial > s.Serial {
 			s, latest = found, file.Name()
 		}
 	}
@@ -53,6 +54,9 @@ func Open(passed []*os.File) (d *Depot, s *State, rest []*os.File, err error) {
 		d = &Depot{socket: socket, certain: room > 0 || len(rest) < len(passed)}
 		if latest == names[0] {
 			d.next = 1
+		}
+		if s != nil {
+			d.serial = s.Serial
 		}
 	}
 	return d, s, rest, err
@@ -86,11 +90,16 @@ func read(file *os.File) (*State, error) {
 	return decode(text)
 }
 
-// Store leaves a state to the next process, in place of the one before.
+// Store leaves a state to the next process, in place of the one before, and gives it its
+// serial number.
 func (d *Depot) Store(s *State) error {
 	if d == nil {
 		return nil
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.serial++
+	s.Serial = d.serial
 	text, err := encode(s)
 	if err != nil {
 		return err
@@ -100,8 +109,6 @@ func (d *Depot) Store(s *State) error {
 		return fmt.Errorf("a memory file: %w", err)
 	}
 	defer file.Close()
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	// FDPOLL=0: systemd would drop a file that seems to be hung up.
 	if err := d.notify("FDSTORE=1\nFDPOLL=0\nFDNAME="+names[d.next], file); err != nil {
 		return err

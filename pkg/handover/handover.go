@@ -1,7 +1,8 @@
 // Package handover carries what Purser has in memory over a restart of its service:
 // by systemd's file-descriptor store (sd_notify(3), FDSTORE=1), in a sealed memory file
-// that exists nowhere on a disk. It is stored at every change, so that the next process
-// finds it after a crash as well.
+// that belongs to no file system; where the host has swap, its pages may be written
+// there. It is stored at every change, so that the next process finds it after a crash
+// as well.
 //
 // What there is to carry, and whether it still fits the configuration, is left to
 // cmd/purser. Started by anything but systemd, nothing is carried.
@@ -13,6 +14,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/purser-agent/purser/pkg/credential"
@@ -21,6 +23,7 @@ import (
 // A State is what one process leaves to the next. It is full of secrets.
 type State struct {
 	Saved         time.Time           `json:"saved"`
+	Serial        uint64              `json:"serial"`         // grows with each that is stored
 	SessionTokens []byte              `json:"session_tokens"` // the key that signs them
 	Upstreams     map[string]Upstream `json:"upstreams"`
 }
@@ -106,11 +109,12 @@ func encode(s *State) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(body) > maxState {
-		return nil, fmt.Errorf("%d bytes are more than are carried over a restart", len(body))
-	}
 	sum := sha256.Sum256(body)
-	return append(append([]byte(heading), sum[:]...), body...), nil
+	text := slices.Concat([]byte(heading), sum[:], body)
+	if len(text) > maxState {
+		return nil, fmt.Errorf("%d bytes are more than are carried over a restart", len(text))
+	}
+	return text, nil
 }
 
 // decode reads what encode wrote. No error quotes any of it.
