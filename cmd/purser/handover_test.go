@@ -26,7 +26,6 @@ type keeping struct {
 	path  string
 	conn  *net.UnixConn
 	last  *os.File
-	times int // that something was stored
 	lines []string
 }
 

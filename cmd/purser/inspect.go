@@ -174,13 +174,14 @@ func check(ctx context.Context, c *config.Config, offline bool, out io.Writer) e
 	return misled
 }
 
-// checkInstalledRedirect tries the redirect where it was installed and Purser runs.
+// checkInstalledRedirect tries the redirect where it was installed, unless Purser does
+// not run at all.
 func checkInstalledRedirect(ctx context.Context, c *config.Config, out io.Writer) error {
 	if !redirect.Wanted() {
 		return nil
 	}
-	err := checkRedirect(ctx, redirection{rules: redirects(c)}, out)
-	if errors.Is(err, redirect.ErrNotServing) {
+	running, err := tryRules(ctx, redirects(c), out)
+	if !running {
 		fmt.Fprintln(out, "redirect: not tried, since purser is not running")
 		return nil
 	}

@@ -66,12 +66,16 @@ func redirectAction(name, short string, act func(ctx context.Context, r redirect
 			if err != nil {
 				return err
 			}
-			r.rules = redirects(loaded)
+			if r.rules = redirects(loaded); len(r.rules) == 0 {
+				return errNoRule
+			}
 		}
 		return act(ctx, r, os.Stdout)
 	}
 	return c
 }
+
+var errNoRule = errors.New("no rule can be made: it takes a listener on a loopback address, such as 127.0.0.1:25772, that speaks the dialect aws")
 
 // redirects are the rules for every listener on loopback that speaks the AWS dialect:
 // from the metadata addresses of its dialects, in its own address family. Of two
@@ -108,8 +112,11 @@ func installRedirect(ctx context.Context, r redirection, out io.Writer) error {
 		return fmt.Errorf("this host is a machine of %s: its own metadata service would be out of reach; --force if that is meant", cloud)
 	}
 	backend, err := redirect.Choose(r.with)
-	if err != nil {
+	switch {
+	case err != nil && r.with != "":
 		return usageError{err}
+	case err != nil:
+		return err
 	}
 	if err := redirect.Install(ctx, backend, r.rules); err != nil {
 		return err
@@ -132,7 +139,7 @@ func removeRedirect(ctx context.Context, _ redirection, out io.Writer) error {
 }
 
 func printRedirect(_ context.Context, r redirection, out io.Writer) error {
-	backend, err := redirect.Choose(r.with)
+	backend, err := redirect.Form(r.with)
 	if err != nil {
 		return usageError{err}
 	}
@@ -140,18 +147,37 @@ func printRedirect(_ context.Context, r redirection, out io.Writer) error {
 	return err
 }
 
-// checkRedirect tries every rule, and tells of all before it fails.
 func checkRedirect(ctx context.Context, r redirection, out io.Writer) error {
-	if len(r.rules) == 0 {
-		return errors.New("no listener is on loopback and speaks a dialect with a metadata address of its address family")
+	_, err := tryRules(ctx, r.rules, out)
+	return err
+}
+
+// tryRules tries every rule, and tells of all before it fails. Running is false if none
+// of the listeners answers.
+func tryRules(ctx context.Context, rules []redirect.Rule, out io.Writer) (running bool, err error) {
+	if len(rules) == 0 {
+		return true, errNoRule
 	}
 	var all []error
-	for _, rule := range r.rules {
+	listeners := map[netip.AddrPort]error{} // what is wrong with them
+	for _, rule := range rules {
+		failed, known := listeners[rule.To]
+		if !known {
+			failed = redirect.CheckListener(ctx, rule.To)
+			listeners[rule.To] = failed
+			running = running || !errors.Is(failed, redirect.ErrNotServing)
+			if failed != nil {
+				all = append(all, failed)
+			}
+		}
+		if failed != nil {
+			continue
+		}
 		if err := redirect.Check(ctx, rule); err != nil {
 			all = append(all, err)
 			continue
 		}
 		fmt.Fprintf(out, "redirect: ok, %s\n", rule)
 	}
-	return errors.Join(all...)
+	return running, errors.Join(all...)
 }

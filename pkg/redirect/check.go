@@ -27,15 +27,26 @@ const checkTime = 2 * time.Second
 // ErrNotServing says that there is nobody to lead anything to.
 var ErrNotServing = errors.New("no listener answers")
 
-// Check proves that what is sent to a rule's metadata address arrives at its listener:
-// a session token that is made there is good here. Only the one process that has the
-// key can make it, so whatever answers in its place is found out, also if it speaks
-// the same language. The error says what is wrong and what to do. The listener must
-// speak the AWS dialect, and the caller must not be Purser itself.
-func Check(ctx context.Context, r Rule) error {
-	if _, err := ask(ctx, r.To, http.MethodGet, provingPath, "", ""); err != nil {
-		return fmt.Errorf("%w on %s: %w; start purser first", ErrNotServing, r.To, reason(err))
+// CheckListener proves that what a rule leads to is there, and asks for session tokens as
+// Purser does: it refuses one that nobody can have made. The error is ErrNotServing if
+// nothing answers at all.
+func CheckListener(ctx context.Context, to netip.AddrPort) error {
+	status, err := ask(ctx, to, http.MethodGet, provingPath, tokenHeader, "none")
+	if err != nil {
+		return fmt.Errorf("%w on %s: %w; start purser first", ErrNotServing, to, reason(err))
 	}
+	if status != http.StatusUnauthorized {
+		return fmt.Errorf("something else than Purser listens on %s: it answers %d %s to a session token that is none", to, status, http.StatusText(status))
+	}
+	return nil
+}
+
+// Check proves that what is sent to a rule's metadata address arrives at its listener,
+// which CheckListener has found: a session token that is made there is good here. Only
+// the one process that has the key can make it, so whatever answers in its place is found
+// out, also if it speaks the same language. The error says what is wrong and what to do.
+// The listener must speak the AWS dialect, and the caller must not be Purser itself.
+func Check(ctx context.Context, r Rule) error {
 	token, err := makeToken(ctx, r.From)
 	if err != nil {
 		return fmt.Errorf("%s cannot be reached: %w", r.From, explain(r, err))
@@ -84,7 +95,7 @@ func explain(r Rule, err error) error {
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.EINVAL):
 		return fmt.Errorf("an unreachable or blackhole route is in the way; see `ip route get %s`, and remove it", r.From.Addr())
 	case errors.Is(err, syscall.ENETUNREACH):
-		return fmt.Errorf("this host has no route to it, and the kernel looks for one before it applies the rule; add one, such as: ip route add %s dev lo", r.From.Addr())
+		return fmt.Errorf("this host has no route to it, and the kernel looks for one before it applies the rule; add one, such as: ip route add %s dev lo src %s", r.From.Addr(), r.To.Addr())
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return errors.New("the connection is refused: the rule leads to a port on which nothing listens; see purser redirect install")
 	}

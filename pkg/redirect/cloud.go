@@ -11,6 +11,7 @@ import (
 var signs = []struct{ file, text, cloud string }{
 	{"sys_vendor", "Amazon EC2", "Amazon EC2"},
 	{"bios_vendor", "Amazon EC2", "Amazon EC2"},
+	{"bios_version", "amazon", "Amazon EC2"}, // the older ones, on Xen
 	{"product_name", "Google Compute Engine", "Google Compute Engine"},
 	{"chassis_asset_tag", "7783-7084-3265-9085-8269-3286-77", "Azure"},
 }
@@ -22,7 +23,7 @@ func Cloud() string { return cloudOf("/sys/class/dmi/id") }
 func cloudOf(folder string) string {
 	for _, s := range signs {
 		text, err := os.ReadFile(filepath.Join(folder, s.file))
-		if err == nil && strings.HasPrefix(strings.TrimSpace(string(text)), s.text) {
+		if err == nil && strings.Contains(string(text), s.text) {
 			return s.cloud
 		}
 	}

@@ -38,7 +38,7 @@ func Sort(rules []Rule) {
 // name is what is ours in a firewall: a table of nftables, a chain of iptables.
 const name = "purser"
 
-// A Backend is one way to have rules. Its methods take less than a second each.
+// A Backend is one way to have rules. Each call of its tools takes toolTime at most.
 type Backend struct {
 	// Name is nft, iptables-nft, iptables-legacy or iptables.
 	Name string
@@ -51,18 +51,22 @@ type Backend struct {
 }
 
 // Backends are those whose programs this host has, the one to prefer first: a table of
-// nftables is our own, and outlives the reload of other tools; where only iptables is
-// there, its chains may be flushed by others.
+// nftables is our own, and only who flushes the whole ruleset takes it away; a chain of
+// iptables loses its jump with every flush of OUTPUT.
 func Backends() []Backend {
 	var all []Backend
 	if path, ok := find("nft"); ok {
 		all = append(all, nft(path))
 	}
-	for _, variant := range []string{"iptables-nft", "iptables-legacy", "iptables"} {
-		if _, ok := find(variant); !ok || variant == "iptables" && len(all) > 1 {
-			continue // the plain name is one of the others
+	plain := true
+	for _, variant := range []string{"iptables-nft", "iptables-legacy"} {
+		if _, ok := find(variant); ok {
+			plain = false // the plain name is one of these
+			all = append(all, iptables(variant))
 		}
-		all = append(all, iptables(variant))
+	}
+	if _, ok := find("iptables"); ok && plain {
+		all = append(all, iptables("iptables"))
 	}
 	return all
 }
@@ -86,12 +90,25 @@ func Choose(wanted string) (Backend, error) {
 	return Backend{}, fmt.Errorf("there is no %s here, only %s", wanted, strings.Join(names, ", "))
 }
 
+// Form is Choose for printing alone: the host need not have the tools.
+func Form(wanted string) (Backend, error) {
+	switch wanted {
+	case "iptables", "iptables-nft", "iptables-legacy":
+		return iptables(wanted), nil
+	case "nft":
+		return nft(wanted), nil
+	case "":
+		if all := Backends(); len(all) > 0 {
+			return all[0], nil
+		}
+		return nft("nft"), nil
+	}
+	return Backend{}, fmt.Errorf("%q is none of nft, iptables, iptables-nft and iptables-legacy", wanted)
+}
+
 // Install puts the rules in force with one backend, in place of what another one or an
 // earlier call left. Called again, it changes nothing.
 func Install(ctx context.Context, with Backend, rules []Rule) error {
-	if len(rules) == 0 {
-		return errors.New("no listener speaks a dialect with a metadata address of its address family")
-	}
 	if err := with.install(ctx, rules); err != nil {
 		return err
 	}
@@ -103,7 +120,10 @@ func Install(ctx context.Context, with Backend, rules []Rule) error {
 // there was anything.
 func Remove(ctx context.Context) (bool, error) {
 	found, err := removeAll(ctx, "")
-	return found, errors.Join(err, forget())
+	if err == nil {
+		err = forget()
+	}
+	return found, err
 }
 
 func removeAll(ctx context.Context, but string) (found bool, err error) {

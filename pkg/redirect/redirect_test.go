@@ -1,6 +1,7 @@
 package redirect
 
 import (
+	"errors"
 	"flag"
 	"net"
 	"net/http"
@@ -52,6 +53,7 @@ func TestACloudIsKnownByItsFirmware(t *testing.T) {
 		{"sys_vendor", "Amazon EC2\n", "Amazon EC2"},
 		{"product_name", "Google Compute Engine\n", "Google Compute Engine"},
 		{"chassis_asset_tag", "7783-7084-3265-9085-8269-3286-77\n", "Azure"},
+		{"bios_version", "4.11.amazon\n", "Amazon EC2"},
 		{"sys_vendor", "Dell Inc.\n", ""},
 		{"product_name", "Virtual Machine\n", ""},
 	} {
@@ -99,6 +101,7 @@ func closed(t *testing.T) netip.AddrPort {
 
 func TestTheWayIsProvenByATokenThatOnlyPurserCanMake(t *testing.T) {
 	ours := serve(t, service("ours"))
+	web := serve(t, http.NotFound)
 	for _, c := range []struct {
 		name string
 		from netip.AddrPort
@@ -108,22 +111,43 @@ func TestTheWayIsProvenByATokenThatOnlyPurserCanMake(t *testing.T) {
 		{"itself", ours, ours, ""},
 		{"another of the same kind", serve(t, service("theirs")), ours, "something else than Purser's listener " + ours.String() + " answers at "},
 		{"one whose token is no token", serve(t, service("two\nlines")), ours, "something else than Purser's listener"},
-		{"a web server", serve(t, http.NotFound), ours, "it answers 404 Not Found where Purser gives a session token"},
+		{"a web server", web, ours, "it answers 404 Not Found where Purser gives a session token"},
 		{"nobody", closed(t), ours, "the connection is refused: the rule leads to a port on which nothing listens"},
 		{"no Purser", ours, closed(t), "no listener answers on "},
+		{"another in Purser's place", ours, web, "something else than Purser listens on " + web.String() + ": it answers 404 Not Found to a session token that is none"},
 	} {
-		err := Check(t.Context(), Rule{c.from, c.to})
+		err := CheckListener(t.Context(), c.to)
+		if err == nil {
+			err = Check(t.Context(), Rule{c.from, c.to})
+		}
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s: got error %v, want %q", c.name, err, c.want)
+		}
+		if idle := c.name == "no Purser"; errors.Is(err, ErrNotServing) != idle {
+			t.Errorf("%s: that nobody is there is said: %v", c.name, !idle)
 		}
 	}
 }
 
 func TestABackendThatIsNotThereIsAnErrorThatNamesThose(t *testing.T) {
-	if len(Backends()) == 0 {
-		t.Skip("SKIPPED, needs nft or iptables")
+	withTools(t, "iptables-legacy", "nft")
+	if _, err := Choose("pf"); err == nil || err.Error() != "there is no pf here, only nft, iptables-legacy" {
+		t.Errorf("got error %v", err)
 	}
-	if _, err := Choose("pf"); err == nil || !strings.Contains(err.Error(), "there is no pf here, only ") {
+	withTools(t)
+	if _, err := Choose(""); err == nil || err.Error() != "this host has neither nft nor iptables; install nftables or iptables" {
+		t.Errorf("got error %v", err)
+	}
+}
+
+func TestARuleIsPrintedOnAHostWithoutTools(t *testing.T) {
+	withTools(t)
+	for _, c := range []struct{ with, want string }{{"", "nft"}, {"nft", "nft"}, {"iptables", "iptables"}, {"iptables-nft", "iptables-nft"}} {
+		if b, err := Form(c.with); err != nil || b.Name != c.want {
+			t.Errorf("%q: got %s, %v", c.with, b.Name, err)
+		}
+	}
+	if _, err := Form("pf"); err == nil || err.Error() != `"pf" is none of nft, iptables, iptables-nft and iptables-legacy` {
 		t.Errorf("got error %v", err)
 	}
 }

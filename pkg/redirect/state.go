@@ -10,8 +10,9 @@ import (
 )
 
 // stateFolder has a file for each network namespace in which rules were installed. It
-// is gone after a boot, as they are.
-const stateFolder = "/run/purser-redirect"
+// is gone after a boot, as they are. The kernel may give the number of a namespace that
+// is gone to a new one: Wanted is then wrong, and the check that it asks for fails.
+var stateFolder = "/run/purser-redirect"
 
 func stateFile() (string, error) {
 	info, err := os.Stat("/proc/self/ns/net")
