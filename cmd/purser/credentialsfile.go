@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -37,6 +39,11 @@ and the file belongs to this user alone. systemd runs it as purser-file@USER.ser
 	c.RunE = func(_ *cobra.Command, names []string) error {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
+		for i, name := range names {
+			if name == firstProfile || slices.Contains(names[:i], name) {
+				return usageError{fmt.Errorf("there can be only one profile %s", name)}
+			}
+		}
 		k := &keptFile{path: *path, names: append([]string{""}, names...), held: map[string]*answeredCredential{}, ask: f.credential, say: os.Stderr}
 		if k.path == "" {
 			home, err := os.UserHomeDir()
@@ -69,11 +76,14 @@ const (
 )
 
 // keep follows the front end until ctx ends. What is in the file then stays: programs
-// may use it to its end.
+// may use it to its end. So does, at the start, what a former call has left there.
 func (k *keptFile) keep(ctx context.Context) error {
-	if err := k.ours(); err != nil {
+	text, err := k.present()
+	if err != nil {
 		return err
 	}
+	k.written = text
+	k.hold(text)
 	for ready := false; ; {
 		if err := k.update(ctx, time.Now()); err != nil {
 			return err
@@ -94,21 +104,55 @@ func (k *keptFile) keep(ctx context.Context) error {
 	}
 }
 
+// firstProfile is where programs find the caller's first credential.
+const firstProfile = "default"
+
 // fileMark begins a file that may be overwritten.
 const fileMark = "# Kept by purser credentials-file. What is changed here is lost.\n"
 
-// ours makes sure that no file of somebody else's is overwritten.
-func (k *keptFile) ours() error {
+// present is the file as it is, empty if there is none. That of somebody else is an
+// error: it is not to be overwritten.
+func (k *keptFile) present() (string, error) {
 	text, err := os.ReadFile(k.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil
+		return "", nil
 	case err != nil:
-		return err
+		return "", err
 	case !strings.HasPrefix(string(text), fileMark):
-		return fmt.Errorf("%s is not a file of purser's: move it away, or name another one with --path", k.path)
+		return "", fmt.Errorf("%s is not a file of purser's: move it away, or name another one with --path", k.path)
 	}
-	return nil
+	return string(text), nil
+}
+
+// hold takes back what render wrote. What it does not understand is left out.
+func (k *keptFile) hold(text string) {
+	for block := range strings.SplitSeq(text, "\n\n") {
+		c := &answeredCredential{Token: new("")}
+		name := ""
+		for line := range strings.Lines(block) {
+			line = strings.TrimSuffix(line, "\n")
+			key, value, _ := strings.Cut(line, " = ")
+			switch {
+			case strings.HasPrefix(line, endMark):
+				c.Expiration = strings.TrimPrefix(line, endMark)
+			case strings.HasPrefix(line, "["):
+				name = strings.Trim(line, "[]")
+			case key == "aws_access_key_id":
+				c.AccessKeyId = value
+			case key == "aws_secret_access_key":
+				c.SecretAccessKey = value
+			case key == "aws_session_token":
+				*c.Token = value
+			}
+		}
+		if name != "" && c.AccessKeyId != "" && c.SecretAccessKey != "" {
+			if name == firstProfile {
+				name = ""
+			}
+			k.held[name] = c
+		}
+	}
 }
 
 // update asks for every credential and writes the file if anything in it is new. What
@@ -133,8 +177,9 @@ func (k *keptFile) update(ctx context.Context, now time.Time) error {
 	}
 	k.tell(strings.Join(trouble, "\n"))
 	text := k.render(now)
-	if text == k.written || ctx.Err() != nil {
-		return nil
+	present, err := k.present() // it may have been deleted
+	if err != nil || text == present || ctx.Err() != nil {
+		return err
 	}
 	if err := k.write(text); err != nil {
 		return err
@@ -155,6 +200,9 @@ func (k *keptFile) tell(trouble string) {
 	fmt.Fprintln(k.say, "purser:", trouble)
 }
 
+// endMark begins the line with a credential's end.
+const endMark = "# until "
+
 // render is the file with all that is held and valid, empty if nothing ever was.
 func (k *keptFile) render(now time.Time) string {
 	var b strings.Builder
@@ -167,11 +215,8 @@ func (k *keptFile) render(now time.Time) string {
 			delete(k.held, name)
 			continue
 		}
-		profile := name
-		if profile == "" {
-			profile = "default"
-		}
-		fmt.Fprintf(&b, "\n# until %s\n[%s]\naws_access_key_id = %s\naws_secret_access_key = %s\n", c.Expiration, profile, c.AccessKeyId, c.SecretAccessKey)
+		profile := cmp.Or(name, firstProfile)
+		fmt.Fprintf(&b, "\n"+endMark+"%s\n[%s]\naws_access_key_id = %s\naws_secret_access_key = %s\n", c.Expiration, profile, c.AccessKeyId, c.SecretAccessKey)
 		if *c.Token != "" {
 			fmt.Fprintf(&b, "aws_session_token = %s\n", *c.Token)
 		}
@@ -184,18 +229,24 @@ func (k *keptFile) render(now time.Time) string {
 
 // write replaces the file at once, readable for its owner only.
 func (k *keptFile) write(text string) error {
-	folder := filepath.Dir(k.path)
-	if err := os.MkdirAll(folder, 0o700); err != nil {
+	folder, name := filepath.Split(k.path)
+	if err := os.MkdirAll(filepath.Clean(folder), 0o700); err != nil {
 		return err
 	}
-	next, err := os.CreateTemp(folder, ".credentials-*") // with mode 0600
+	next := folder + "." + name + ".purser" // always the same, so that a crash leaves one at most
+	if err := os.Remove(next); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(next.Name())
-	_, err = next.WriteString(text)
-	if err = errors.Join(err, next.Close()); err != nil {
-		return err
+	_, err = f.WriteString(text)
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(next, k.path)
 	}
-	return os.Rename(next.Name(), k.path)
+	if err != nil {
+		return errors.Join(err, os.Remove(next))
+	}
+	return nil
 }

@@ -116,6 +116,95 @@ func TestPromise4TheCredentialsFileOutlivesAnOutage(t *testing.T) {
 	})
 }
 
+// TestPromise4TheCredentialsFileOutlivesARestartOfItsKeeper, while the front end is
+// down, and no longer than what is in it.
+func TestPromise4TheCredentialsFileOutlivesARestartOfItsKeeper(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeFrontEnd{ends: time.Now().Add(time.Hour), fails: map[string]error{}}
+		k, _ := newKeptFile(t, f, "", "db", "web")
+		run := func(while func(), names ...string) {
+			next, _ := newKeptFile(t, f, names...)
+			next.path = k.path
+			ctx, stop := context.WithCancel(t.Context())
+			ended := make(chan error, 1)
+			go func() { ended <- next.keep(ctx) }()
+			synctest.Wait()
+			while()
+			stop()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		}
+		run(func() {}, "", "db", "web")
+		all := contents(t, k.path)
+		f.set(func() { f.fails[""], f.fails["db"], f.fails["web"] = errors.New("down"), errors.New("down"), errors.New("down") })
+		run(func() {
+			if got := contents(t, k.path); got != all {
+				t.Errorf("after a restart the file is\n%s, want\n%s", got, all)
+			}
+			f.set(func() { f.fails["db"] = refusedAnswer{http.StatusNotFound, "no grant"} })
+			time.Sleep(fileEvery + time.Second)
+			if got := contents(t, k.path); strings.Contains(got, "[db]") || !strings.Contains(got, "[web]") {
+				t.Errorf("after a grant was taken away the file is\n%s", got)
+			}
+		}, "", "db", "web")
+		run(func() {
+			if got := contents(t, k.path); strings.Contains(got, "[web]") || !strings.Contains(got, "[default]") {
+				t.Errorf("without the profile web the file is\n%s", got)
+			}
+			time.Sleep(time.Hour + time.Minute)
+			if got := contents(t, k.path); got != fileMark {
+				t.Errorf("after the end of what was in it the file is\n%s", got)
+			}
+		}, "")
+	})
+}
+
+func TestADeletedCredentialsFileComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeFrontEnd{ends: time.Now().Add(time.Hour)}
+		k, _ := newKeptFile(t, f, "")
+		leftover := filepath.Join(filepath.Dir(k.path), ".credentials.purser")
+		if err := errors.Join(os.MkdirAll(filepath.Dir(k.path), 0o700), os.WriteFile(leftover, []byte("of a crash"), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- k.keep(ctx) }()
+		synctest.Wait()
+		before := contents(t, k.path)
+		if err := os.Remove(k.path); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(fileEvery + time.Second)
+		if got := contents(t, k.path); got != before {
+			t.Errorf("half a minute later the file is\n%s", got)
+		}
+		if info, err := os.Stat(k.path); err != nil || info.Mode() != 0o600 || exists(leftover) {
+			t.Errorf("the file has mode %v, %v, and what a crash left is there: %v", info.Mode(), err, exists(leftover))
+		}
+		if err := os.WriteFile(k.path, []byte("mine"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-ended; err == nil || !strings.Contains(err.Error(), "is not a file of purser's") || contents(t, k.path) != "mine" {
+			t.Errorf("somebody else's in its place: got error %v, and the file is\n%s", err, contents(t, k.path))
+		}
+		stop()
+	})
+}
+
+func TestAProfileIsWrittenOnce(t *testing.T) {
+	for _, c := range [][]string{{"default"}, {"web", "db", "web"}} {
+		command := credentialsFileCommand()
+		command.SetArgs(c)
+		command.SilenceErrors, command.SilenceUsage = true, true
+		err := command.Execute()
+		if _, wrong := errors.AsType[usageError](err); !wrong || err.Error() != "there can be only one profile "+c[0] {
+			t.Errorf("%v: got error %v", c, err)
+		}
+	}
+}
+
 func TestAFileOfSomebodyElseIsNotOverwritten(t *testing.T) {
 	f := &fakeFrontEnd{ends: time.Now().Add(time.Hour)}
 	k, _ := newKeptFile(t, f, "")
