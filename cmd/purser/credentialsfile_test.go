@@ -137,7 +137,9 @@ func TestPromise4TheCredentialsFileOutlivesARestartOfItsKeeper(t *testing.T) {
 		}
 		run(func() {}, "", "db", "web")
 		all := contents(t, k.path)
-		f.set(func() { f.fails[""], f.fails["db"], f.fails["web"] = errors.New("down"), errors.New("down"), errors.New("down") })
+		f.set(func() {
+			f.fails[""], f.fails["db"], f.fails["web"] = errors.New("down"), errors.New("down"), errors.New("down")
+		})
 		run(func() {
 			if got := contents(t, k.path); got != all {
 				t.Errorf("after a restart the file is\n%s, want\n%s", got, all)
