@@ -38,11 +38,20 @@ func configCommand() *cobra.Command {
 	}
 	configFlag(c, &paths)
 	origin := c.Flags().Bool("origin", false, "say for each value in which file and line it was set")
-	const alppaca = "from-alppaca"
+	const alppaca, usual = "from-alppaca", "/etc/alppaca"
 	folder := c.Flags().String(alppaca, "", "print a configuration that does what alppaca's in this folder does")
-	c.Flags().Lookup(alppaca).NoOptDefVal = "/etc/alppaca"
+	c.Flags().Lookup(alppaca).NoOptDefVal = usual
 	c.MarkFlagsMutuallyExclusive(alppaca, "config")
 	c.MarkFlagsMutuallyExclusive(alppaca, "origin")
+	c.Args = func(c *cobra.Command, args []string) error {
+		if len(args) == 1 && *folder == usual { // --from-alppaca FOLDER
+			*folder, args = args[0], nil
+		}
+		if c.Flags().Changed(alppaca) && *folder == "" {
+			return fmt.Errorf("--%s names no folder", alppaca)
+		}
+		return cobra.NoArgs(c, args)
+	}
 	c.RunE = func(*cobra.Command, []string) error {
 		if *folder != "" {
 			return migrate(*folder)
@@ -71,16 +80,13 @@ func migrate(folder string) error {
 	if err != nil {
 		return usageError{err}
 	}
-	alppaca := false
-	for _, notice := range loaded.Notices {
-		if strings.Contains(notice, ": ims_host: ") { // it says what is printed below
-			alppaca = true
-			continue
-		}
-		fmt.Fprintln(os.Stderr, "purser: notice:", notice)
-	}
-	if !alppaca {
+	if loaded.Alppaca == "" {
 		return usageError{fmt.Errorf("%s: there is no ims_host, so this is no configuration of alppaca", folder)}
+	}
+	for _, notice := range loaded.Notices {
+		if notice != loaded.Alppaca { // which says what is printed below
+			fmt.Fprintln(os.Stderr, "purser: notice:", notice)
+		}
 	}
 	text, err := loaded.Own()
 	if err == nil {

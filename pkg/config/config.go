@@ -48,6 +48,9 @@ type Config struct {
 	Files []string
 	// Notices are lines for an administrator about keys that were translated.
 	Notices []string
+	// Alppaca is the one of Notices that has alppaca's keys in the new form, empty if
+	// there are none.
+	Alppaca string
 
 	origins origins
 }

@@ -122,7 +122,7 @@ func TestPrintedConfigurationLoadsAndMeansTheSame(t *testing.T) {
 				t.Fatalf("%v in:\n%s", err, text)
 			}
 			for _, c := range []*Config{before, after} {
-				c.Files, c.Notices, c.origins, c.Upstreams = nil, nil, nil, meaning(c.Upstreams)
+				c.Files, c.Notices, c.Alppaca, c.origins, c.Upstreams = nil, nil, "", nil, meaning(c.Upstreams)
 			}
 			if !reflect.DeepEqual(before, after) {
 				t.Errorf("before: %+v\nafter: %+v\nprinted:\n%s", before, after, text)

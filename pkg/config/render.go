@@ -66,7 +66,7 @@ func (p *printer) section(at path, to *yaml.Node, from reflect.Value) {
 func (p *printer) add(at path, to *yaml.Node, value reflect.Value) {
 	_, set := p.origins[at.id()]
 	node := p.node(at, value)
-	if node == nil || !set && (empty(node) || p.own && node.Kind == yaml.ScalarNode) {
+	if node == nil || !set && (empty(node) || p.own && node.Kind != yaml.MappingNode) {
 		return
 	}
 	var key yaml.Node

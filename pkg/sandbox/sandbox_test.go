@@ -273,12 +273,17 @@ func TestFilesOutsideOfTheSandboxAreNamed(t *testing.T) {
 	if err := os.Symlink(elsewhere, link); err != nil {
 		t.Fatal(err)
 	}
+	inward := filepath.Join(filepath.Dir(elsewhere), "inward")
+	if err := os.Symlink(h.file, inward); err != nil {
+		t.Fatal(err)
+	}
 	s := &Sandbox{readable: []string{"/etc", filepath.Dir(h.file), h.runtime}}
 	for _, c := range []struct{ file, want string }{
 		{h.file, ""},
 		{h.file + ".missing", ""},
 		{"/etc/passwd", ""},
 		{elsewhere, elsewhere + ": the folder " + filepath.Dir(elsewhere) + " is outside of the sandbox"},
+		{inward, ""},
 		{link, link + ": the folder " + filepath.Dir(elsewhere) + " is outside of the sandbox"},
 	} {
 		err := s.Check([]string{c.file})
