@@ -13,7 +13,7 @@ UNITS   := $(wildcard systemd/*.service systemd/*.socket systemd/*.target)
 
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
-.PHONY: build check format vet fix staticcheck tidy units scripts unit test install e2e demo fuzz bench clean help
+.PHONY: build check format vet fix staticcheck tidy units scripts unit test install e2e demo fuzz soak bench clean help
 
 build: ## bin/purser and bin/purser-mock
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
@@ -71,6 +71,10 @@ demo: build ## a first look: mock and agent on loopback, a credential through cu
 fuzz: ## every fuzz target for FUZZTIME each
 	@for p in $$(go list ./...); do for f in $$(go test -list '^Fuzz' $$p | grep '^Fuzz'); do \
 		echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$p || exit; done; done
+
+soak: build ## a simulated day and 20 real minutes of faults: does anything grow?
+	go test -count=1 -run TestADayOfFaults ./pkg/refresh
+	cd pkg/e2e && go run ./soak
 
 bench: build ## the figures of the README, measured here
 	cd pkg/e2e && go run ./bench

@@ -21,7 +21,16 @@ import (
 // printed can be loaded again and means the same. With origins, a comment tells
 // where each value was set.
 func (c *Config) YAML(origins bool) ([]byte, error) {
-	p := printer{origins: c.origins, comments: origins}
+	return c.print(printer{origins: c.origins, comments: origins})
+}
+
+// Own prints in the same form what was set, without defaults: what to put into a file
+// of one's own.
+func (c *Config) Own() ([]byte, error) {
+	return c.print(printer{origins: c.origins, own: true})
+}
+
+func (c *Config) print(p printer) ([]byte, error) {
 	root := &yaml.Node{Kind: yaml.MappingNode}
 	p.section(nil, root, reflect.ValueOf(c).Elem())
 	var out bytes.Buffer
@@ -40,6 +49,7 @@ func (c *Config) YAML(origins bool) ([]byte, error) {
 type printer struct {
 	origins  origins
 	comments bool
+	own      bool // leave out what nobody set
 }
 
 // section adds the fields of a struct to a node.
@@ -56,7 +66,7 @@ func (p *printer) section(at path, to *yaml.Node, from reflect.Value) {
 func (p *printer) add(at path, to *yaml.Node, value reflect.Value) {
 	_, set := p.origins[at.id()]
 	node := p.node(at, value)
-	if node == nil || !set && empty(node) {
+	if node == nil || !set && (empty(node) || p.own && node.Kind != yaml.MappingNode) {
 		return
 	}
 	var key yaml.Node

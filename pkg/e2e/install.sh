@@ -11,7 +11,7 @@ cd "$(dirname "$0")"
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/purser-e2e
 tree=$cache/debian
-packages=(gcc libc6-dev curl python3-boto3 awscli nodejs iproute2 iptables util-linux faketime
+packages=(gcc libc6-dev curl python3-boto3 awscli nodejs iproute2 iptables nftables util-linux faketime
 	systemd-container debootstrap shellcheck tinyproxy-bin swtpm)
 # Changing this list makes a new tree.
 inside=systemd,systemd-sysv,dbus,iproute2,iptables,curl

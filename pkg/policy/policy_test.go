@@ -222,6 +222,36 @@ func TestUntilTheFirstListLiteralNamesStandForWhatIsToCome(t *testing.T) {
 	}
 }
 
+// TestUntilTheFirstListANameThatAPatternCoversMayCome: whoever asks for it is told to
+// ask again, and not that it does not exist.
+func TestUntilTheFirstListANameThatAPatternCoversMayCome(t *testing.T) {
+	const arn = "arn:aws:iam::111122223333:role/app"
+	for _, c := range []struct {
+		pattern, name string
+		before        error
+		pending       bool
+	}{
+		{"*", "web", credential.ErrUnavailable, true},
+		{"w*", "web", credential.ErrUnavailable, true},
+		{"w*", "db", credential.ErrNotFound, true},
+		{"web", "web", credential.ErrUnavailable, false}, // and listed
+		{"web", "db", credential.ErrNotFound, false},
+		{"*", arn, credential.ErrNotFound, true},
+	} {
+		s := &store.Store{}
+		gate := policy.NewGate(s, nil, &database{})
+		set(gate, policy.Rules{Grants: []policy.Grant{{Name: "everyone", Credentials: []string{c.pattern}}}})
+		view := gate.View(bob)
+		if _, err := view.Get(t.Context(), credential.Key{Name: c.name}); !errors.Is(err, c.before) || view.Pending() != c.pending {
+			t.Errorf("%s for %s: got error %v, pending %v, want %v, %v", c.pattern, c.name, err, view.Pending(), c.before, c.pending)
+		}
+		s.SetComplete(true)
+		if _, err := view.Get(t.Context(), credential.Key{Name: c.name}); !errors.Is(err, credential.ErrNotFound) || view.Pending() {
+			t.Errorf("%s for %s: after the list, got error %v, pending %v", c.pattern, c.name, err, view.Pending())
+		}
+	}
+}
+
 func TestIMDSv1IsDecidedByTheMostSpecificGrantThatSaysSo(t *testing.T) {
 	yes, no := new(true), new(false)
 	grants := []policy.Grant{

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/purser-agent/purser/pkg/config"
+	"github.com/purser-agent/purser/pkg/sandbox"
+	"github.com/purser-agent/purser/pkg/status"
+)
+
+// These say what a source needs of the host besides its network.
+type (
+	filer   interface{ Files() []string }   // files that are read again
+	remover interface{ Removes() []string } // files that are removed once they were read
+	attache interface{ Devices() []string } // device files
+)
+
+// reread lists the files that are read again with a configuration.
+func reread(c *config.Config, all map[string]source) []string {
+	files := append([]string{}, c.Files...)
+	for _, s := range all {
+		if f, ok := s.(filer); ok {
+			files = append(files, f.Files()...)
+		}
+	}
+	return files
+}
+
+// confine enters the sandbox. What it leaves is what the configuration needs, and what
+// paths name, in which there may be more files one day.
+func (a *agent) confine(paths []string) error {
+	all := map[string]source{}
+	for name, l := range a.lines {
+		all[name] = l.source
+	}
+	o := sandbox.Options{
+		Landlock: a.config.Sandbox.Landlock, Seccomp: a.config.Sandbox.Seccomp,
+		Files: reread(a.config, all), Runtime: runtimeFolder(a.config),
+	}
+	for _, path := range paths {
+		if info, err := os.Stat(path); err == nil && info.IsDir() {
+			o.Files = append(o.Files, filepath.Join(path, "later.yaml"))
+		}
+	}
+	for _, s := range all {
+		if r, ok := s.(remover); ok {
+			o.Removed = append(o.Removed, r.Removes()...)
+		}
+		if d, ok := s.(attache); ok {
+			o.Devices = append(o.Devices, d.Devices()...)
+		}
+	}
+	entered, err := sandbox.Enter(o)
+	if err != nil {
+		return fmt.Errorf("the sandbox cannot be entered: %w; sandbox.landlock and sandbox.seccomp turn it off", err)
+	}
+	a.sandbox = entered
+	for name, why := range map[string]string{"landlock": entered.Landlock, "seccomp": entered.Seccomp} {
+		if why != "" {
+			a.log.Warn().Str("feature", name).Str("reason", why).Msg("the sandbox lacks a feature")
+		}
+	}
+	return nil
+}
+
+// confinement is what status shows of it.
+func (a *agent) confinement() *status.Sandbox {
+	if a.sandbox == nil {
+		return nil
+	}
+	return &status.Sandbox{Landlock: inForce(a.sandbox.Landlock), Seccomp: inForce(a.sandbox.Seccomp)}
+}
+
+func inForce(why string) string {
+	if why == "" {
+		return "in force"
+	}
+	return why
+}
