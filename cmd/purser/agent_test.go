@@ -87,7 +87,7 @@ func startAgentThatLogs(t *testing.T, text string, log zerolog.Logger, prepare .
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.agent, err = newAgent(c, log, keys, listeners, resolver); err != nil {
+	if r.agent, err = newAgent(c, log, keys, listeners, resolver, programs); err != nil {
 		t.Fatal(err)
 	}
 	for _, change := range prepare {

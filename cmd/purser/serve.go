@@ -19,6 +19,7 @@ import (
 	"github.com/purser-agent/purser/pkg/caller"
 	"github.com/purser-agent/purser/pkg/config"
 	"github.com/purser-agent/purser/pkg/handover"
+	"github.com/purser-agent/purser/pkg/helper"
 	"github.com/purser-agent/purser/pkg/server"
 	"github.com/purser-agent/purser/pkg/status"
 	"github.com/purser-agent/purser/pkg/upstream"
@@ -94,6 +95,8 @@ func serve(paths []string) error {
 	if err := giveUpRoot(bound.account, log); err != nil {
 		return err
 	}
+	programs := helper.Start(log)
+	defer programs.Close()
 	if err := upstream.CheckReadable(c.Files); err != nil { // a reload reads them again
 		return usageError{err}
 	}
@@ -102,21 +105,24 @@ func serve(paths []string) error {
 		return err
 	}
 	defer resolver.Close()
-	a, err := newAgent(c, log, keys, bound.listeners, resolver)
+	a, err := newAgent(c, log, keys, bound.listeners, resolver, programs)
 	if err != nil {
 		return err
 	}
 	a.blind, a.depot = blind, depot
 	a.takeBack(left)
-	return a.run(life, bound, hangups, func() (*config.Config, error) {
-		next, err := loadConfig(paths)
-		if err == nil {
-			if _, set := next.Origin("admin", "socket"); !set {
-				next.Admin.Socket = c.Admin.Socket // where it was placed at the start
-			}
+	return a.run(life, bound, hangups, func() (*config.Config, error) { return loadAgain(paths, c) })
+}
+
+// loadAgain loads the configuration for a reload.
+func loadAgain(paths []string, before *config.Config) (*config.Config, error) {
+	next, err := loadConfig(paths)
+	if err == nil {
+		if _, set := next.Origin("admin", "socket"); !set {
+			next.Admin.Socket = before.Admin.Socket // where it was placed at the start
 		}
-		return next, err
-	})
+	}
+	return next, err
 }
 
 // bound is everything that may need root to open.
