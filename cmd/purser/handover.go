@@ -8,20 +8,22 @@ import (
 	"github.com/purser-agent/purser/pkg/refresh"
 )
 
-// A keeper is a source whose session with its upstream can go on in the next process.
-type keeper interface {
-	// Keeps reports whether anything of this upstream may outlive the process.
-	Keeps() bool
-	// Session is what Resume needs, nil if there is no session. It may be secret.
-	Session() []byte
-	// Resume goes on with a session. One that is of no use any more is no error.
-	Resume(session []byte)
-}
+// A keeper is a source that says whether anything of its upstream may outlive the
+// process. That of any other source may.
+type keeper interface{ Keeps() bool }
 
 // keeps reports whether an upstream is carried over a restart.
 func keeps(s source) bool {
 	k, ok := s.(keeper)
 	return !ok || k.Keeps()
+}
+
+// A resumer is a source whose session with its upstream can go on in the next process.
+type resumer interface {
+	// Session is what Resume needs, nil if there is no session. It may be secret.
+	Session() []byte
+	// Resume goes on with a session. One that is of no use any more is no error.
+	Resume(session []byte)
 }
 
 // takeBack gives the lines what the process before had in stock, as far as their
@@ -44,7 +46,7 @@ func (a *agent) takeBack(left *handover.State) {
 		}
 		l.loop.Restore(kept)
 		restored += len(kept)
-		if k, ok := l.source.(keeper); ok && from.Session != nil && from.SessionIdentity == l.config.Identity("") {
+		if k, ok := l.source.(resumer); ok && from.Session != nil && from.SessionIdentity == l.config.Identity("") {
 			k.Resume(from.Session)
 		}
 	}
@@ -67,7 +69,7 @@ func (a *agent) leave() *handover.State {
 			c.Set(k.Credential)
 			u.Credentials = append(u.Credentials, c)
 		}
-		if k, ok := l.source.(keeper); ok {
+		if k, ok := l.source.(resumer); ok {
 			if u.Session = k.Session(); u.Session != nil {
 				u.SessionIdentity = l.config.Identity("")
 			}

@@ -281,3 +281,14 @@ func TestPromise10WhatIsLeftFollowsEveryChange(t *testing.T) {
 		t.Errorf("a role that was withdrawn is left: %d of them", len(left))
 	}
 }
+
+func TestWhatIsGivenBackAtTheStopIsNotHandedOver(t *testing.T) {
+	for _, revoke := range []bool{false, true} {
+		_, lines := vaultHere(t, mock.VaultOptions{AWSRoles: []mock.VaultAWSRole{{Name: "web"}}}, fmt.Sprintf("revoke_on_stop: %v, aws: {roles: {web: {}}}", revoke))
+		r := startAgent(t, "upstreams:\n"+lines+"grants: {everyone: {credentials: ['*']}}\n")
+		r.waitReady()
+		if left, kept := r.agent.leave().Upstreams["vault"]; kept == revoke {
+			t.Errorf("revoke_on_stop: %v: %d credentials are left", revoke, len(left.Credentials))
+		}
+	}
+}

@@ -114,15 +114,18 @@ func serve(paths []string) error {
 	if err := a.confine(paths); err != nil {
 		return err
 	}
-	return a.run(life, bound, hangups, func() (*config.Config, error) {
-		next, err := loadConfig(paths)
-		if err == nil {
-			if _, set := next.Origin("admin", "socket"); !set {
-				next.Admin.Socket = c.Admin.Socket // where it was placed at the start
-			}
+	return a.run(life, bound, hangups, func() (*config.Config, error) { return loadAgain(paths, c) })
+}
+
+// loadAgain loads the configuration for a reload.
+func loadAgain(paths []string, before *config.Config) (*config.Config, error) {
+	next, err := loadConfig(paths)
+	if err == nil {
+		if _, set := next.Origin("admin", "socket"); !set {
+			next.Admin.Socket = before.Admin.Socket // where it was placed at the start
 		}
-		return next, err
-	})
+	}
+	return next, err
 }
 
 // bound is everything that may need root to open.

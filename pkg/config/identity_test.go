@@ -8,6 +8,19 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
+// meaning leaves out in which words upstreams were configured.
+func meaning(upstreams map[string]Upstream) map[string]Upstream {
+	if upstreams == nil {
+		return nil
+	}
+	plain := map[string]Upstream{}
+	for name, u := range upstreams {
+		u.identity = nil
+		plain[name] = u
+	}
+	return plain
+}
+
 func identityOf(t *testing.T, section, name string) string {
 	t.Helper()
 	c, err := loadText(t, "upstreams: {dc: "+section+"}\n")

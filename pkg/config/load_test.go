@@ -96,19 +96,6 @@ func TestUpstreamThatDidNotChangeIsEqual(t *testing.T) {
 	}
 }
 
-// meaning leaves out in which words upstreams were configured.
-func meaning(upstreams map[string]Upstream) map[string]Upstream {
-	if upstreams == nil {
-		return nil
-	}
-	plain := map[string]Upstream{}
-	for name, u := range upstreams {
-		u.identity = nil
-		plain[name] = u
-	}
-	return plain
-}
-
 func TestPrintedConfigurationLoadsAndMeansTheSame(t *testing.T) {
 	for _, archive := range []string{"defaults", "layers", "names", "environment", "alppaca", "alppaca-mixed"} {
 		t.Run(archive, func(t *testing.T) {

@@ -31,18 +31,25 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// try enters the sandbox of a folder and makes one attempt. With "landlock: " or
-// "seccomp: " before it, only that half is used.
-func try(what, file, runtimeFolder string) error {
-	half, what, one := strings.Cut(what, ": ")
+// confine enters the sandbox of a folder, or with "landlock: " or "seccomp: " before what
+// is tried that half of it, and returns the rest of what.
+func confine(what, file, runtimeFolder string) (string, error) {
+	half, rest, one := strings.Cut(what, ": ")
 	if !one {
-		what = half
+		rest = half
 	}
 	o := Options{Landlock: half != "seccomp", Seccomp: half != "landlock", Files: []string{file}, Runtime: runtimeFolder}
-	if what == "a device that is named" {
+	if rest == "a device that is named" {
 		o.Devices = []string{"/dev/zero"}
 	}
-	if _, err := Enter(o); err != nil {
+	_, err := Enter(o)
+	return rest, err
+}
+
+// try makes one attempt in the sandbox.
+func try(what, file, runtimeFolder string) error {
+	what, err := confine(what, file, runtimeFolder)
+	if err != nil {
 		return err
 	}
 	switch what {

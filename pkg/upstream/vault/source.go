@@ -155,6 +155,10 @@ func (s *Source) Run(ctx context.Context) {
 	}
 }
 
+// Keeps reports whether what Vault gave may be served by the next process: not if it is
+// given back at the end of this one.
+func (s *Source) Keeps() bool { return !s.options.RevokeOnStop }
+
 // Discard gives back what was made for this host: leases, and the token if a login of
 // ours made it. Nothing is to be asked any more.
 func (s *Source) Discard() {
