@@ -132,7 +132,7 @@ it; each request is one on stderr. Exit codes: 0 good, 1 failed, 2 wrong usage.`
 		Short: "Prints the version",
 		Args:  usage(cobra.NoArgs),
 		Run:   func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), "purser-mock", version) },
-	})
+	}, manCommand())
 	return root
 }
 
