@@ -1,20 +1,32 @@
 # `make help` lists what there is. CI runs .ci/run, which is `make check` and `make test`.
 
-VERSION  := $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog 2>/dev/null | grep . || git describe --tags --always --dirty 2>/dev/null || echo unknown)
+VERSION  := $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
 LDFLAGS  := -s -w -X main.version=$(VERSION)
 FUZZTIME ?= 20s
+# Of the packages: amd64 or arm64.
+ARCH     ?= $(shell go env GOHOSTARCH)
+RPMARCH   = $(patsubst amd64,x86_64,$(patsubst arm64,aarch64,$(ARCH)))
 
 GO      := CGO_ENABLED=0 go
+COMPILE := $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 MODULES := . pkg/e2e
 SCRIPTS := .ci/run $(wildcard pkg/e2e/*.sh)
 UNITS   := $(wildcard systemd/*.service systemd/*.socket systemd/*.target)
 
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
-.PHONY: build check format vet fix staticcheck tidy units scripts unit test install e2e demo fuzz bench clean help
+.PHONY: build pages deb rpm check format vet fix staticcheck tidy units scripts unit test install e2e demo fuzz bench clean help
 
 build: ## bin/purser and bin/purser-mock
-	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
+	$(COMPILE) -o bin/ ./cmd/...
+
+# Written by binaries for the machine at hand, whatever GOARCH says.
+pages: ## man pages and completions of the shells, in bin/pages
+	env -u GOARCH $(COMPILE) -o bin/native/ ./cmd/...
+	mkdir -p bin/pages/man
+	bin/native/purser man --folder bin/pages/man
+	bin/native/purser-mock man >bin/pages/man/purser-mock.1
+	for shell in bash zsh fish; do bin/native/purser completion $$shell >bin/pages/purser.$$shell || exit; done
 
 check: install format vet fix staticcheck tidy units scripts unit ## what must pass before a commit: style, both modules' build, unit tests
 
@@ -61,6 +73,20 @@ install:
 
 e2e: build ## real AWS SDKs, network namespaces and a booted host against the binaries
 	cd pkg/e2e && go test -count=1 -parallel 6 -timeout 20m ./...
+
+# Built from a copy, so that what the tools leave about goes with it, and of what git
+# knows only. Both tools use the time of the changelog's last entry for everything.
+COPY := dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && mkdir -p dist "$$dir/purser" && \
+	git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents --no-dereference -t "$$dir/purser" && \
+	export SOURCE_DATE_EPOCH=$$(dpkg-parsechangelog -S Timestamp) && cd "$$dir/purser" &&
+
+deb: ## dist/*.deb for ARCH
+	$(COPY) dpkg-buildpackage --build=binary --host-arch=$(ARCH) --no-check-builddeps --no-sign && \
+		mv ../*.deb $(CURDIR)/dist
+
+rpm: ## dist/*.rpm for ARCH
+	$(COPY) rpmbuild -bb --build-in-place --quiet --target=$(RPMARCH) --define "_topdir $$dir/rpm" rpm/purser.spec && \
+		mv "$$dir"/rpm/RPMS/*/*.rpm $(CURDIR)/dist
 
 demo: build ## a first look: mock and agent on loopback, a credential through curl and an SDK
 	cd pkg/e2e && $(GO) build -trimpath -o ../../bin/purser-demo ./demo
