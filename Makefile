@@ -3,7 +3,7 @@
 VERSION  := $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
 LDFLAGS  := -s -w -X main.version=$(VERSION)
 FUZZTIME ?= 20s
-# Of the packages: amd64 or arm64.
+DIST     ?= $(CURDIR)/dist
 ARCH     ?= $(shell go env GOHOSTARCH)
 RPMARCH   = $(patsubst amd64,x86_64,$(patsubst arm64,aarch64,$(ARCH)))
 
@@ -15,7 +15,7 @@ UNITS   := $(wildcard systemd/*.service systemd/*.socket systemd/*.target)
 
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
-.PHONY: build pages deb rpm check format vet fix staticcheck tidy units scripts unit test install e2e demo fuzz bench clean help
+.PHONY: build pages deb rpm check format vet fix staticcheck tidy units scripts unit test install e2e test-system demo fuzz bench clean help
 
 build: ## bin/purser and bin/purser-mock
 	$(COMPILE) -o bin/ ./cmd/...
@@ -51,7 +51,9 @@ units: build
 ifneq ($(shell command -v systemd-analyze),)
 	@dir=$$(mktemp -d) && trap 'rm -r "$$dir"' EXIT && for u in $(UNITS); do \
 		sed 's,/usr/bin/purser,$(CURDIR)/bin/purser,' "$$u" > "$$dir/$${u##*/}" || exit; done && \
-		SYSTEMD_LOG_LEVEL=warning systemd-analyze verify --man=no "$$dir"/*
+		SYSTEMD_LOG_LEVEL=warning systemd-analyze verify --man=no "$$dir"/* && \
+		systemd-analyze security --offline=yes --threshold=15 --no-pager "$$dir"/purser.service >"$$dir"/said || \
+		{ cat "$$dir"/said; exit 1; }
 else
 	@echo 'no systemd-analyze here: the units are not verified'
 endif
@@ -71,22 +73,26 @@ test: install unit e2e ## installs what the tests need, and runs all of them
 install:
 	pkg/e2e/install.sh
 
-e2e: build ## real AWS SDKs, network namespaces and a booted host against the binaries
+e2e: build deb rpm ## real AWS SDKs, network namespaces and a booted host against binaries and packages
 	cd pkg/e2e && go test -count=1 -parallel 6 -timeout 20m ./...
 
-# Built from a copy, so that what the tools leave about goes with it, and of what git
-# knows only. Both tools use the time of the changelog's last entry for everything.
-COPY := dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && mkdir -p dist "$$dir/purser" && \
+test-system: install build deb rpm ## of these, what concerns the packages: installed in a booted host, used, upgraded, purged
+	cd pkg/e2e && go test -count=1 -timeout 20m -v -run '^TestPackage' .
+
+# Built from a copy of what git knows, so that nothing is left about. Both kinds take
+# their time from the changelog, and another VERSION is written into the copy's.
+COPY = dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && umask 022 && mkdir -p $(DIST) "$$dir/purser" && \
 	git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents --no-dereference -t "$$dir/purser" && \
-	export SOURCE_DATE_EPOCH=$$(dpkg-parsechangelog -S Timestamp) && cd "$$dir/purser" &&
+	cd "$$dir/purser" && sed -i '1s/(.*)/($(VERSION))/' debian/changelog && \
+	export SOURCE_DATE_EPOCH=$$(dpkg-parsechangelog -S Timestamp) &&
 
-deb: ## dist/*.deb for ARCH
-	$(COPY) dpkg-buildpackage --build=binary --host-arch=$(ARCH) --no-check-builddeps --no-sign && \
-		mv ../*.deb $(CURDIR)/dist
+deb: ## Debian packages in dist/, for ARCH=amd64 or arm64
+	@$(COPY) dpkg-buildpackage --build=binary --host-arch=$(ARCH) --no-check-builddeps --no-sign >../log 2>&1 || \
+		{ cat ../log; exit 1; } && mv ../*.deb $(DIST)
 
-rpm: ## dist/*.rpm for ARCH
-	$(COPY) rpmbuild -bb --build-in-place --quiet --target=$(RPMARCH) --define "_topdir $$dir/rpm" rpm/purser.spec && \
-		mv "$$dir"/rpm/RPMS/*/*.rpm $(CURDIR)/dist
+rpm: ## RPMs in dist/, for ARCH=amd64 or arm64
+	@$(COPY) rpmbuild -bb --build-in-place --target=$(RPMARCH) --define "_topdir $$dir/rpm" rpm/purser.spec >../log 2>&1 || \
+		{ cat ../log; exit 1; } && mv ../rpm/RPMS/*/*.rpm $(DIST)
 
 demo: build ## a first look: mock and agent on loopback, a credential through curl and an SDK
 	cd pkg/e2e && $(GO) build -trimpath -o ../../bin/purser-demo ./demo
@@ -103,4 +109,4 @@ clean: ## removes what was built
 	rm -rf bin dist pkg/e2e/node_modules
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
