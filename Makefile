@@ -21,12 +21,13 @@ build: ## bin/purser and bin/purser-mock
 	$(COMPILE) -o bin/ ./cmd/...
 
 # Written by binaries for the machine at hand, whatever GOARCH says.
-pages: ## man pages and completions of the shells, in bin/pages
-	env -u GOARCH $(COMPILE) -o bin/native/ ./cmd/...
+NATIVE = $(if $(filter-out $(shell go env GOHOSTARCH),$(GOARCH)),bin/native,bin)
+pages: build ## man pages and completions of the shells, in bin/pages
+	test $(NATIVE) = bin || env -u GOARCH $(COMPILE) -o $(NATIVE)/ ./cmd/...
 	mkdir -p bin/pages/man
-	bin/native/purser man --folder bin/pages/man
-	bin/native/purser-mock man >bin/pages/man/purser-mock.1
-	for shell in bash zsh fish; do bin/native/purser completion $$shell >bin/pages/purser.$$shell || exit; done
+	$(NATIVE)/purser man --folder bin/pages/man
+	$(NATIVE)/purser-mock man >bin/pages/man/purser-mock.1
+	for shell in bash zsh fish; do $(NATIVE)/purser completion $$shell >bin/pages/purser.$$shell || exit; done
 
 check: install format vet fix staticcheck tidy units scripts unit ## what must pass before a commit: style, both modules' build, unit tests
 
@@ -83,7 +84,7 @@ test-system: install build deb rpm ## of these, what concerns the packages: inst
 # their time from the changelog, and another VERSION is written into the copy's.
 COPY = dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && umask 022 && mkdir -p $(DIST) "$$dir/purser" && \
 	git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents --no-dereference -t "$$dir/purser" && \
-	cd "$$dir/purser" && sed -i '1s/(.*)/($(VERSION))/' debian/changelog && \
+	chmod -R go=u-w "$$dir/purser" && cd "$$dir/purser" && sed -i '1s/(.*)/($(VERSION))/' debian/changelog && \
 	export SOURCE_DATE_EPOCH=$$(dpkg-parsechangelog -S Timestamp) &&
 
 deb: ## Debian packages in dist/, for ARCH=amd64 or arm64
