@@ -54,6 +54,7 @@ func bootBare(t *testing.T, flags ...string) *bootedHost {
 // bootHost boots a host that has everything but a running Purser.
 func bootHost(t *testing.T, grants string) *bootedHost {
 	t.Helper()
+	needsPackages(t)
 	h := bootBare(t, "--role", "test_role", "--role", "finance")
 	must(t, h.Copy(debian.path(dist(t), "purser", released(t)), "/srv/purser.deb"))
 	h.must("dpkg", "--install", "/srv/purser.deb")

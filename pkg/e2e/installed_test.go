@@ -32,6 +32,7 @@ type installed struct {
 
 // liveWith goes through the life of a package on one host, in this order.
 func liveWith(t *testing.T, kind packaging) {
+	needsPackages(t)
 	h := &installed{bootBare(t, "--role", "test_role", "--role", "finance"), kind}
 	newer := makePackages(t, kind.target, "VERSION="+higher)
 	for dir, version := range map[string]string{dist(t): released(t), newer: higher} {
@@ -44,6 +45,7 @@ func liveWith(t *testing.T, kind packaging) {
 		run  func(t *testing.T)
 	}{
 		{"the first install enables and starts nothing", h.firstInstall},
+		{"a low port from systemd", h.lowPort},
 		{"configured and started", h.start},
 		{"real clients of two users with no variable set", h.realClients},
 		{"as little exposed as promised", h.exposure},
@@ -104,9 +106,39 @@ func (h *installed) asks(url string) {
 	must(h.t, h.Write("/etc/purser/conf.d/50-test.yaml", upstream(url)+operators, 0o644))
 }
 
+// lowPort listens where SDKs ask, with no rule of a firewall.
+func (h *installed) lowPort(t *testing.T) {
+	h.must("ip", "address", "add", "169.254.169.254/32", "dev", "lo")
+	h.asks(h.upstream.URL + "/latest")
+	must(t, h.Write("/etc/purser/conf.d/60-address.yaml", "listen: {main: {address: \"169.254.169.254:80\"}}\n", 0o644))
+	const says = "the inherited socket is bound to 127.0.0.1:25772, but the configured address is 169.254.169.254:80"
+	if r, err := h.Run("systemctl", "start", "purser"); err != nil || r.Exit == 0 || !strings.Contains(h.journal(), says) {
+		t.Errorf("with another address in the socket unit the start ends with %d, %v, and the journal says %s", r.Exit, err, h.journal())
+	}
+	h.must("systemctl", "stop", "purser.socket", "purser.service")
+	h.must("install", "-D", "/usr/share/doc/purser/examples/metadata-address.conf", "/etc/systemd/system/purser.socket.d/metadata-address.conf")
+	h.must("systemctl", "daemon-reload")
+	h.must("systemctl", "start", "purser")
+	h.expectRole("daemon", "test_role")
+
+	h.must("systemctl", "stop", "purser.socket", "purser.service")
+	h.must("rm", "-r", "/etc/purser/conf.d/60-address.yaml", "/etc/systemd/system/purser.socket.d")
+	h.must("systemctl", "daemon-reload")
+	h.must("ip", "address", "delete", "169.254.169.254/32", "dev", "lo")
+}
+
+// expectRole asks as that user of the host.
+func (h *installed) expectRole(user, want string) {
+	h.t.Helper()
+	r, err := h.Unit("role-"+user, user, "/bin/sh", "-c", metadataScript("http://169.254.169.254", ""))
+	must(h.t, err)
+	if r.Stdout != want {
+		h.t.Errorf("%s gets %q %q, want %q", user, r.Stdout, r.Stderr, want)
+	}
+}
+
 func (h *installed) start(t *testing.T) {
 	h.must("sh", "-c", "echo '# by the operator' >>/etc/purser/purser.yaml")
-	h.asks(h.upstream.URL + "/latest")
 	if r, err := h.Run("setpriv", "--reuid=1", "--regid=1", "--clear-groups", "cat", "/etc/purser/conf.d/50-test.yaml"); err != nil || r.Exit == 0 {
 		t.Errorf("another user can read the operator's file, %v", err)
 	}
@@ -122,11 +154,7 @@ func (h *installed) realClients(t *testing.T) {
 	must(t, err)
 	must(t, h.Copy(filepath.Join(root, "pkg/e2e/clients/boto3_client.py"), "/srv/boto3_client.py"))
 	for user, role := range map[string]string{"daemon": "test_role", "backup": "finance"} {
-		r, err := h.Unit("role-"+user, user, "/bin/sh", "-c", metadataScript("http://169.254.169.254", ""))
-		must(t, err)
-		if r.Stdout != role {
-			t.Errorf("%s gets %q %q, want %q", user, r.Stdout, r.Stderr, role)
-		}
+		h.expectRole(user, role)
 		for name, script := range map[string]string{
 			"boto3":  "echo call | python3 /srv/boto3_client.py " + api.URL,
 			"awscli": "aws sts get-caller-identity --query Arn --output text --endpoint-url " + api.URL,
@@ -335,11 +363,7 @@ func (h *installed) reboot(t *testing.T) {
 	must(t, h.Reboot())
 	h.expectShown("ActiveState", "active active inactive")
 	must(t, h.Network().Redirect(frontPort))
-	r, err := h.Unit("rebooted", "daemon", "/bin/sh", "-c", metadataScript("http://169.254.169.254", ""))
-	must(t, err)
-	if r.Stdout != "test_role" {
-		t.Errorf("after a reboot daemon gets %q %q", r.Stdout, r.Stderr)
-	}
+	h.expectRole("daemon", "test_role")
 	booted, err := strconv.Atoi(strings.TrimSpace(h.must("systemctl", "show", "--value", "--property=UserspaceTimestampMonotonic")))
 	must(t, err)
 	ready, err := strconv.Atoi(h.show("ActiveEnterTimestampMonotonic"))

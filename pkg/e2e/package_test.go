@@ -71,6 +71,15 @@ func dist(t *testing.T) string {
 	return filepath.Join(root, "dist")
 }
 
+// needsPackages is for tests of what `make deb rpm` has built.
+func needsPackages(t *testing.T) {
+	t.Helper()
+	for _, kind := range []packaging{debian, rpm} {
+		_, err := os.Stat(kind.path(dist(t), "purser", released(t)))
+		needs(t, "packages in dist, from make deb rpm", err == nil)
+	}
+}
+
 // makePackages runs `make`, with what has no business in packages another way round.
 func makePackages(t *testing.T, args ...string) (dir string) {
 	t.Helper()
@@ -88,6 +97,7 @@ func makePackages(t *testing.T, args ...string) (dir string) {
 
 func TestPackagesAreReproducible(t *testing.T) {
 	t.Parallel()
+	needsPackages(t)
 	again := makePackages(t, "deb", "rpm")
 	for _, kind := range []packaging{debian, rpm} {
 		for _, name := range []string{"purser", "purser-mock"} {
@@ -105,6 +115,7 @@ func TestPackagesAreReproducible(t *testing.T) {
 
 func TestPackagesAreClean(t *testing.T) {
 	t.Parallel()
+	needsPackages(t)
 	root, err := harness.Root()
 	must(t, err)
 	var debs, rpms []string
@@ -127,6 +138,7 @@ func TestPackagesAreClean(t *testing.T) {
 // TestPackagesForAnotherMachine builds for the architecture that this machine has not.
 func TestPackagesForAnotherMachine(t *testing.T) {
 	t.Parallel()
+	needsPackages(t)
 	other, machine := "arm64", elf.EM_AARCH64
 	if runtime.GOARCH == "arm64" {
 		other, machine = "amd64", elf.EM_X86_64
