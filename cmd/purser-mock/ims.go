@@ -59,12 +59,8 @@ func (f *imsFlags) handler(keys *mock.Keys, log zerolog.Logger) (*mock.IMS, erro
 		roles = append(roles, role)
 	}
 	handler := mock.NewIMS(mock.IMSOptions{Prefix: f.prefix, Roles: roles, Lifetime: f.lifetime, Cache: f.cache, Keys: keys, Log: log})
-	for _, text := range f.faults {
-		fault, err := mock.ParseFault(text)
-		if err != nil {
-			return nil, fmt.Errorf("--fault: %w", err)
-		}
-		handler.AddFaults(fault)
+	if err := addFaults(&handler.Control, "--fault", f.faults); err != nil {
+		return nil, err
 	}
 	if f.script != "" {
 		steps, err := readScript(f.script)

@@ -35,26 +35,63 @@ type running struct {
 func start(t *testing.T, args ...string) *running {
 	t.Helper()
 	r := &running{}
+	var lines []string
+	lines, r.stop = startWith(t, 1, &r.stderr, args...)
+	r.url = lines[0]
+	return r
+}
+
+// startBeside is start for an IMS with another service beside it, and returns what is
+// printed of each.
+func startBeside(t *testing.T, args ...string) (lines []string, stop func() int) {
+	t.Helper()
+	return startWith(t, 2, io.Discard, args...)
+}
+
+// startWith runs the command until it has printed a number of lines.
+func startWith(t *testing.T, n int, stderr io.Writer, args ...string) (lines []string, stop func() int) {
+	t.Helper()
 	stdout, out := io.Pipe()
 	ctx, cancel := context.WithCancel(t.Context())
+	t.Cleanup(cancel)
 	code := make(chan int, 1)
 	go func() {
-		code <- run(ctx, append([]string{"--listen", "127.0.0.1:0"}, args...), out, &r.stderr)
+		code <- run(ctx, append([]string{"--listen", "127.0.0.1:0"}, args...), out, stderr)
 		_ = out.Close()
 	}()
-	line, err := bufio.NewReader(stdout).ReadString('\n')
-	if err != nil {
-		t.Fatalf("it ended with code %d: %s", <-code, r.stderr.String())
+	printed := bufio.NewReader(stdout)
+	for range n {
+		line, err := printed.ReadString('\n')
+		if err != nil {
+			t.Fatalf("it ended with code %d", <-code)
+		}
+		lines = append(lines, strings.TrimSuffix(line, "\n"))
 	}
-	r.url = strings.TrimSuffix(line, "\n")
-	r.stop = func() int { cancel(); return <-code }
-	t.Cleanup(cancel)
-	return r
+	return lines, func() int { cancel(); return <-code }
 }
 
 func get(t *testing.T, client *http.Client, url string) (int, string) {
 	t.Helper()
-	res, err := client.Get(url)
+	r, err := http.NewRequest(http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fetch(t, client, r)
+}
+
+func post(t *testing.T, url, token, body string) (int, string) {
+	t.Helper()
+	r, err := http.NewRequest(http.MethodPost, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("X-Vault-Token", token)
+	return fetch(t, http.DefaultClient, r)
+}
+
+func fetch(t *testing.T, client *http.Client, r *http.Request) (int, string) {
+	t.Helper()
+	res, err := client.Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}

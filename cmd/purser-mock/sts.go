@@ -1,12 +1,10 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"io"
+	"net/url"
 	"regexp"
-	"sync"
+	"strings"
 
 	"github.com/rs/zerolog"
 	"github.com/spf13/pflag"
@@ -16,14 +14,16 @@ import (
 
 // stsFlags are the flags of the STS beside the IMS.
 type stsFlags struct {
-	address string
-	roles   []string
-	faults  []string
+	address   string
+	roles     []string
+	providers []string
+	faults    []string
 }
 
 func (f *stsFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.address, "sts", "", "address and port of an STS that knows the keys made here (default none)")
 	flags.StringArrayVar(&f.roles, "sts-role", nil, "the ARN of a role that the STS lets assume; repeat for more (default any)")
+	flags.StringArrayVar(&f.providers, "sts-provider", nil, "the URL of an issuer of OpenID Connect and a comma and the audience of the tokens that the STS takes; repeat for more (default none)")
 	flags.StringArrayVar(&f.faults, "sts-fault", nil, "a fault of the STS from the start; repeat for more")
 }
 
@@ -37,42 +37,16 @@ func (f *stsFlags) handler(keys *mock.Keys, log zerolog.Logger) (*mock.STS, erro
 		}
 		o.Roles = append(o.Roles, mock.STSRole{ARN: arn})
 	}
-	handler := mock.NewSTS(o)
-	for _, text := range f.faults {
-		fault, err := mock.ParseFault(text)
-		if err != nil {
-			return nil, fmt.Errorf("--sts-fault: %w", err)
+	for _, text := range f.providers {
+		issuer, audience, ok := strings.Cut(text, ",")
+		if u, err := url.Parse(issuer); err != nil || u.Host == "" || !ok || audience == "" {
+			return nil, fmt.Errorf("--sts-provider: %q is not like https://issuer.example.com,sts.amazonaws.com", text)
 		}
-		handler.AddFaults(fault)
+		o.Providers = append(o.Providers, mock.Provider{Issuer: issuer, Audience: audience})
+	}
+	handler := mock.NewSTS(o)
+	if err := addFaults(&handler.Control, "--sts-fault", f.faults); err != nil {
+		return nil, err
 	}
 	return handler, nil
-}
-
-// serveBoth serves an IMS and an STS until ctx ends or one of them cannot go on. It
-// prints the URL of the IMS and below it that of the STS.
-func serveBoth(ctx context.Context, listen listenFlags, address string, ims *mock.IMS, sts *mock.STS, log zerolog.Logger, out io.Writer) error {
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	var (
-		servers     sync.WaitGroup
-		failed, err error
-		first       = make(chan struct{})
-	)
-	servers.Go(func() {
-		defer stop()
-		failed = listen.serve(ctx, ims, log.With().Str("service", "ims").Logger(), func(server string) {
-			fmt.Fprintln(out, ims.URL(server))
-			close(first)
-		})
-	})
-	beside := listen
-	beside.address = address
-	select {
-	case <-first:
-		err = beside.serve(ctx, sts, log.With().Str("service", "sts").Logger(), func(server string) { fmt.Fprintln(out, server) })
-	case <-ctx.Done():
-	}
-	stop()
-	servers.Wait()
-	return errors.Join(failed, err)
 }

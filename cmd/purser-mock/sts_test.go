@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"io"
 	"net/http"
 	"strings"
@@ -10,41 +9,18 @@ import (
 )
 
 func TestServesAnSTSBesideTheIMS(t *testing.T) {
-	stdout, out := io.Pipe()
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	code := make(chan int, 1)
-	go func() {
-		code <- run(ctx, []string{"--listen", "127.0.0.1:0", "--sts", "127.0.0.1:0", "--sts-fault", "status=418,role=web"}, out, io.Discard)
-		_ = out.Close()
-	}()
-	var both [256]byte
-	n := 0
-	for strings.Count(string(both[:n]), "\n") < 2 {
-		more, err := stdout.Read(both[n:])
-		if err != nil {
-			t.Fatal(err)
-		}
-		n += more
-	}
-	urls := strings.Fields(string(both[:n]))
+	urls, stop := startBeside(t, "--sts", "127.0.0.1:0", "--sts-fault", "status=418,role=web")
 	if status, body := get(t, http.DefaultClient, urls[0]+list); status != 200 || body != "test_role" {
 		t.Errorf("the IMS answers %d %s", status, body)
 	}
 	if status, body := get(t, http.DefaultClient, urls[1]+"/_mock/faults"); status != 200 || !strings.Contains(body, "status=418,role=web") {
 		t.Errorf("the STS has the faults %d %s", status, body)
 	}
-	res, err := http.Post(urls[1]+"/", "application/x-www-form-urlencoded", strings.NewReader("Action=AssumeRole"))
-	if err != nil {
-		t.Fatal(err)
+	if status, body := post(t, urls[1]+"/", "", "Action=AssumeRole"); status != http.StatusForbidden {
+		t.Errorf("the STS answers %d %s to a call without a signature", status, body)
 	}
-	res.Body.Close()
-	if res.StatusCode != http.StatusForbidden {
-		t.Errorf("the STS answers %d to a call without a signature", res.StatusCode)
-	}
-	cancel()
-	if got := <-code; got != 0 {
-		t.Errorf("ended with %d", got)
+	if code := stop(); code != 0 {
+		t.Errorf("ended with %d", code)
 	}
 }
 
@@ -53,8 +29,10 @@ func TestWrongSTSFlags(t *testing.T) {
 		args []string
 		want string
 	}{
-		"a role without STS":  {[]string{"--sts-role", "arn:aws:iam::123456789012:role/x"}, "--sts-role and --sts-fault need --sts"},
+		"a role without STS":  {[]string{"--sts-role", "arn:aws:iam::123456789012:role/x"}, "--sts-role, --sts-provider and --sts-fault need --sts"},
 		"no ARN":              {[]string{"--sts", "127.0.0.1:0", "--sts-role", "x"}, `--sts-role: "x" is not the ARN of a role`},
+		"a provider alone":    {[]string{"--sts-provider", "https://x,y"}, "--sts-role, --sts-provider and --sts-fault need --sts"},
+		"no audience":         {[]string{"--sts", "127.0.0.1:0", "--sts-provider", "https://x"}, `--sts-provider: "https://x" is not like https://issuer.example.com,sts.amazonaws.com`},
 		"an unknown fault":    {[]string{"--sts", "127.0.0.1:0", "--sts-fault", "x"}, `--sts-fault: fault "x": unknown kind`},
 		"an address in words": {[]string{"--listen", "127.0.0.1:0", "--sts", "here"}, "missing port in address"},
 	} {

@@ -72,10 +72,6 @@ type front struct {
 	dialects []frontend.Dialect
 }
 
-// onDemandWait is how long the first request for a key on demand may wait: below
-// the 500 ms after which the Go SDK gives up.
-const onDemandWait = 400 * time.Millisecond
-
 // newAgent puts the parts together. Nothing runs before run.
 func newAgent(c *config.Config, log zerolog.Logger, keys *localKeys, listeners []*server.Listener, resolver *caller.Resolver) (*agent, error) {
 	a := &agent{

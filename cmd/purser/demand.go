@@ -2,7 +2,13 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
+	"github.com/purser-agent/purser/pkg/awsapi"
+	"github.com/purser-agent/purser/pkg/config"
 	"github.com/purser-agent/purser/pkg/credential"
 )
 
@@ -17,9 +23,13 @@ func (a *agent) Allows(key credential.Key) bool {
 	return false
 }
 
-// Want implements policy.Demand. The first upstream that allows the key is asked.
+// Want implements policy.Demand. The upstream that allows the key is asked: there is
+// one, see checkDemand.
 func (a *agent) Want(ctx context.Context, key credential.Key) error {
-	ctx, cancel := context.WithTimeout(ctx, onDemandWait)
+	a.mu.Lock()
+	wait := a.config.OnDemand.Wait
+	a.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	for _, loop := range a.loops() {
 		if loop.Allows(key) {
@@ -27,4 +37,49 @@ func (a *agent) Want(ctx context.Context, key credential.Key) error {
 		}
 	}
 	return credential.ErrNotFound
+}
+
+// unmet are the grants of roles on demand that no upstream may be asked for.
+func unmet(c *config.Config, byName map[string]source) (warnings []string) {
+	var patterns []awsapi.RolePattern
+	for _, s := range byName {
+		if d, ok := s.(interface{ Patterns() []awsapi.RolePattern }); ok {
+			patterns = append(patterns, d.Patterns()...)
+		}
+	}
+	for _, grant := range slices.Sorted(maps.Keys(c.Grants)) {
+		for _, role := range c.Grants[grant].Credentials {
+			met := func(p awsapi.RolePattern) bool { return p.Overlaps(awsapi.RolePattern(role)) }
+			if credential.IsRoleARN(role) && !strings.ContainsAny(role, `[\`) && !slices.ContainsFunc(patterns, met) {
+				warnings = append(warnings, fmt.Sprintf("grant %q: %s gives nothing: no upstream has it in on_demand", grant, role))
+			}
+		}
+	}
+	return warnings
+}
+
+// checkDemand reports two upstreams that could both be asked for one role on demand:
+// what it is assumed with would be a matter of chance.
+func checkDemand(byName map[string]source) error {
+	type owned struct {
+		upstream string
+		pattern  awsapi.RolePattern
+	}
+	var all []owned
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
+		s, ok := byName[name].(interface{ Patterns() []awsapi.RolePattern })
+		if !ok {
+			continue
+		}
+		for _, pattern := range s.Patterns() {
+			for _, other := range all {
+				if other.upstream != name && pattern.Overlaps(other.pattern) {
+					return fmt.Errorf("upstreams %q and %q may both be asked for roles on demand that fit %q and %q; make the patterns exclude each other",
+						other.upstream, name, other.pattern, pattern)
+				}
+			}
+			all = append(all, owned{name, pattern})
+		}
+	}
+	return nil
 }

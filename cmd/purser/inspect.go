@@ -101,6 +101,9 @@ func check(ctx context.Context, c *config.Config, offline bool, out io.Writer) e
 	if err != nil {
 		return usageError{err}
 	}
+	for _, warning := range unmet(c, sources.byName) {
+		fmt.Fprintln(out, "warning:", warning)
+	}
 	loops := map[string]*refresh.Loop{}
 	for name, s := range sources.byName {
 		loops[name] = refresh.New(refresh.Options{Upstream: name, Source: s, Store: &store.Store{}, Claims: &refresh.Claims{}, Log: zerolog.Nop()})
@@ -115,12 +118,28 @@ func check(ctx context.Context, c *config.Config, offline bool, out io.Writer) e
 		if err != nil {
 			failed++
 			fmt.Fprintf(out, "upstream %s: failed\n%s\n", name, indent(err.Error()))
-		} else if offline {
+			continue
+		}
+		if offline {
 			fmt.Fprintf(out, "upstream %s: not asked (--offline)\n", name)
+		}
+		for _, warning := range warnings(sources.byName[name]) {
+			fmt.Fprintln(out, "  warning:", warning)
 		}
 	}
 	if failed > 0 {
 		return fmt.Errorf("%d of %d upstreams failed", failed, len(sources.byName))
+	}
+	return nil
+}
+
+// A warner is a source that knows what will go wrong unless somebody sees to it, such as
+// the end of a certificate.
+type warner interface{ Warnings() []string }
+
+func warnings(s source) []string {
+	if w, ok := s.(warner); ok {
+		return w.Warnings()
 	}
 	return nil
 }
@@ -134,6 +153,10 @@ func checkUpstream(ctx context.Context, loop *refresh.Loop, out io.Writer) error
 	fetched := loop.Fetched()
 	if err != nil {
 		return err
+	}
+	if len(fetched) == 0 {
+		fmt.Fprintf(out, "upstream %s: not asked, it has nothing but credentials on demand\n", loop.Upstream)
+		return nil
 	}
 	noun := "credentials"
 	if len(fetched) == 1 {

@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -47,6 +50,14 @@ var scenes = map[string]func(t *testing.T) scene{
 			faults: answers(mock.Incomplete, mock.Failed, mock.Empty),
 		}
 	},
+	"roles-anywhere": func(t *testing.T) scene {
+		o := startOffice(t)
+		return scene{
+			upstreams: "  tried: " + o.section("web") + "\n", given: "web",
+			fail: o.service.SetFaults, asked: func() int { return o.service.Requests().Total },
+			faults: append(answers(mock.Incomplete, mock.Empty), mock.Fault{Kind: mock.Code, Code: "AccessDeniedException"}),
+		}
+	},
 	"sts": func(t *testing.T) scene {
 		c := startCloud(t)
 		return scene{
@@ -55,6 +66,29 @@ var scenes = map[string]func(t *testing.T) scene{
 			faults: answers(mock.Incomplete, mock.Empty),
 		}
 	},
+	"web-identity": func(t *testing.T) scene {
+		issuer := mock.NewIssuer()
+		published := serveHere(t, issuer)
+		sts := mock.NewSTS(mock.STSOptions{Keys: &mock.Keys{}, Providers: []mock.Provider{{Issuer: published, Audience: "sts.amazonaws.com"}}})
+		token := filepath.Join(t.TempDir(), "token")
+		if err := os.WriteFile(token, []byte(issuer.Token(published, "web01", "sts.amazonaws.com", time.Now().Add(time.Hour))), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return scene{
+			upstreams: fmt.Sprintf("  tried: {kind: web-identity, token: {file: %q}, region: eu-central-1, endpoint: %q, roles: {web: {role_arn: %q}}}\n",
+				token, serveHere(t, sts), "arn:aws:iam::123456789012:role/web"), given: "web",
+			fail: sts.SetFaults, asked: func() int { return sts.Requests().Total },
+			faults: answers(mock.Incomplete, mock.Empty),
+		}
+	},
+}
+
+// serveHere serves a handler on loopback for as long as the test runs.
+func serveHere(t *testing.T, h http.Handler) (url string) {
+	t.Helper()
+	server := httptest.NewServer(h)
+	t.Cleanup(server.Close)
+	return server.URL
 }
 
 // answers are faults that every kind over HTTP can meet, and some more.

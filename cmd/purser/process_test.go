@@ -111,7 +111,7 @@ func TestCredentialProcessSaysWhatToDoAndPrintsNothing(t *testing.T) {
 		{"hang", url, token, "no answer; is purser running, and does --url name its listener?"},
 		{"web", "http://127.0.0.1:1", token, "purser is not running: Get \"http://127.0.0.1:1/v2/credentials/web\": dial tcp 127.0.0.1:1: connect: connection refused; start it, or name its listener with --url"},
 		{"web", url, tokenIn(t, ""), "the file is empty"},
-		{"web", url, t.TempDir(), "is a directory"},
+		{"web", url, t.TempDir(), "not a regular file"},
 		{"web", url, tokenIn(t, "s3cret\nline"), "invalid header field value"},
 	} {
 		ctx, cancel := context.WithTimeoutCause(t.Context(), processTime, errors.New("no answer"))

@@ -48,6 +48,7 @@ func TestEverySettingIsTakenOverByAReloadOrNeedsARestart(t *testing.T) {
 		"aws":         {`aws: {imds_v1: true}`, false},
 		"ecs":         {`ecs: {authorization: false}`, false},
 		"ready":       {`ready: {timeout: 1m}`, false}, // only a start has to become ready
+		"on_demand":   {`on_demand: {wait: 1s}`, false},
 		"upstreams":   {`upstreams: {dc: {kind: ims, url: "http://127.0.0.1"}}`, false},
 		"grants":      {`grants: {everyone: {credentials: web}}`, false},
 	}

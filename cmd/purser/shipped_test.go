@@ -140,7 +140,7 @@ func demandKeys(t *testing.T, at string, section reflect.Type, own, shared []map
 			below, what = sections(below, ""), what.Elem()
 		}
 		if isSection(what) {
-			count += demandKeys(t, key, what, below, nil)
+			count += demandKeys(t, key, what, below, below)
 		}
 	}
 	return count

@@ -16,7 +16,9 @@ import (
 	"github.com/purser-agent/purser/pkg/refresh"
 	"github.com/purser-agent/purser/pkg/store"
 	"github.com/purser-agent/purser/pkg/upstream/ims"
+	rolesanywhere "github.com/purser-agent/purser/pkg/upstream/roles-anywhere"
 	"github.com/purser-agent/purser/pkg/upstream/sts"
+	webidentity "github.com/purser-agent/purser/pkg/upstream/web-identity"
 )
 
 // This file is the table of contents: every kind of upstream and every dialect that
@@ -47,9 +49,13 @@ type source interface {
 }
 
 var upstreamKinds = map[string]upstreamKind{
-	"ims": kind(ims.Defaults, ims.New).ofSessions(),
+	"ims":            kind(ims.Defaults, ims.New).ofSessions(),
+	"roles-anywhere": kind(rolesanywhere.Defaults, rolesanywhere.New).ofSessions(),
 	"sts": kindWith(sts.Defaults, func(name string, o *sts.Options, with surroundings) (*sts.Source, error) {
 		return sts.New(name, o, with.base, with.log)
+	}).ofSessions(),
+	"web-identity": kindWith(webidentity.Defaults, func(name string, o *webidentity.Options, with surroundings) (*webidentity.Source, error) {
+		return webidentity.New(name, o, with.base, with.log)
 	}).ofSessions(),
 }
 
@@ -176,12 +182,15 @@ func openSources(upstreams map[string]config.Upstream, stock *store.Store, log z
 			}
 			declared[key] = name
 		}
-		if len(keys) == 0 {
+		if keys == nil {
 			listing = append(listing, name)
 		}
 		all.byName[name], all.bases[name] = s, on
 	}
-	var err error
+	err := checkDemand(all.byName)
+	if err != nil {
+		return nil, err
+	}
 	all.givers, err = givers(upstreams, declared, listing)
 	return all, err
 }

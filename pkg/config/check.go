@@ -32,6 +32,7 @@ func (l *loader) check(c *Config) {
 	l.oneOf(path{"log", "format"}, c.Log.Format, []string{"json", "console"})
 	l.checkAWS(c.AWS)
 	l.between(path{"ready", "timeout"}, c.Ready.Timeout, 0, 24*time.Hour)
+	l.between(path{"on_demand", "wait"}, c.OnDemand.Wait, 0, 5*time.Second) // pkg/server gives an answer 10 s
 	l.checkConnections(c.Connections)
 	for _, name := range slices.Sorted(maps.Keys(c.Upstreams)) {
 		l.checkUpstream(path{"upstreams", name}, c.Upstreams[name])
@@ -259,7 +260,13 @@ func (l *loader) checkGrant(at path, grant Grant) {
 		}
 	}
 	for i, pattern := range grant.Credentials {
-		l.name(at.with("credentials").index(i), pattern)
+		switch {
+		case credential.IsRoleARN(pattern): // of roles on demand, which no other pattern can match
+		case strings.HasPrefix(pattern, "arn:") && strings.Contains(pattern, "/"):
+			l.reject(at.with("credentials").index(i), "%s: %s is not like arn:aws:iam::123456789012:role/app-*, for roles of one account", at.with("credentials").index(i), quote(pattern))
+		default:
+			l.name(at.with("credentials").index(i), pattern)
+		}
 		if _, err := pathpkg.Match(pattern, ""); err != nil {
 			l.reject(at.with("credentials").index(i), "%s: %s is not a valid pattern", at.with("credentials"), quote(pattern))
 		}

@@ -34,6 +34,7 @@ type Config struct {
 	AWS         AWS         `koanf:"aws"`
 	ECS         ECS         `koanf:"ecs"`
 	Ready       Ready       `koanf:"ready"`
+	OnDemand    OnDemand    `koanf:"on_demand"`
 	Connections Connections `koanf:"connections"`
 	// Upstreams holds where credentials come from, by name.
 	Upstreams map[string]Upstream `koanf:"upstreams"`
@@ -116,6 +117,13 @@ type Ready struct {
 	Timeout time.Duration `koanf:"timeout"`
 }
 
+// OnDemand is about credentials that nobody configured ahead.
+type OnDemand struct {
+	// Wait is how long the first request for one may take. The Go SDK gives up after
+	// 500 ms, others after a second.
+	Wait time.Duration `koanf:"wait"`
+}
+
 // Connections bounds how many connections front ends hold open.
 type Connections struct {
 	Most    int `koanf:"most"`
@@ -174,6 +182,7 @@ func defaults() *Config {
 		User:        "purser",
 		Log:         Log{Level: "info", Format: "json"},
 		ECS:         ECS{Authorization: true},
+		OnDemand:    OnDemand{Wait: 400 * time.Millisecond},
 		Connections: Connections{Most: 4096, PerUser: 512},
 	}
 }

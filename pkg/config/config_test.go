@@ -86,6 +86,11 @@ type stsOptions struct {
 	Base struct {
 		Credential string `koanf:"credential"`
 		Upstream   string `koanf:"upstream"`
+		Chain      string `koanf:"chain"`
+		Profile    string `koanf:"profile"`
+
+		ConfigFile      string `koanf:"config_file"`
+		CredentialsFile string `koanf:"credentials_file"`
 	} `koanf:"base"`
 	Region    string             `koanf:"region"`
 	Endpoint  string             `koanf:"endpoint"`
@@ -93,6 +98,17 @@ type stsOptions struct {
 	DualStack bool               `koanf:"dual_stack"`
 	Proxy     string             `koanf:"proxy"`
 	Roles     map[string]stsRole `koanf:"roles"`
+	OnDemand  map[string]stsRole `koanf:"on_demand"`
+}
+
+// identityOptions are of a kind whose name has a hyphen.
+type identityOptions struct {
+	Token credential.SecretRef `koanf:"token"`
+	Base  struct {
+		Credential string `koanf:"credential"`
+	} `koanf:"base"`
+	Region string             `koanf:"region"`
+	Roles  map[string]stsRole `koanf:"roles"`
 }
 
 type stsRole struct {
@@ -120,6 +136,8 @@ func options(paths ...string) Options {
 			},
 			"sts":   func() any { return &stsOptions{} },
 			"token": func() any { return &tokenOptions{Size: 7} },
+
+			"web-identity": func() any { return &identityOptions{} },
 		},
 	}
 }

@@ -49,15 +49,14 @@ func TestShippedFileMeansTheDefaultsAndEverythingForEveryone(t *testing.T) {
 }
 
 func TestShippedFileTurnedOnHasEveryKey(t *testing.T) {
-	c, err := loadText(t, turnedOn(shipped(t)))
+	// Only the first upstream is of a kind that is known here; cmd/purser knows all.
+	c, err := loadText(t, regexp.MustCompile(`(?s)\n  finance:\n.*\n(## Who may)`).ReplaceAllString(turnedOn(shipped(t)), "\n$1"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, ok := c.Upstreams["datacenter"].Options.(*imsOptions); !ok || len(c.Grants) < 3 {
 		t.Fatalf("got upstreams %+v and grants %+v, want an upstream of kind ims and several grants", c.Upstreams, c.Grants)
 	}
-	// The keys of all kinds are for cmd/purser to look for, which knows the real ones.
-	maps.DeleteFunc(c.Upstreams, func(name string, _ Upstream) bool { return name != "datacenter" })
 	demandEveryKey(t, c.origins, nil, reflect.ValueOf(c).Elem())
 }
 

@@ -24,6 +24,19 @@ func (a ARN) IsInstanceProfile() bool {
 	return found && name != "" && a.Service == "iam"
 }
 
+// maxARN bounds the ARN of a role, in bytes. IAM allows a path of 512 characters and a
+// name of 64.
+const maxARN = 640
+
+// IsRoleARN reports whether text has the form of a role's ARN. It names a credential on
+// demand. No other name has a slash (see CheckName), so the two are never mixed up.
+func IsRoleARN(text string) bool {
+	arn, ok := ParseARN(text)
+	name, isRole := strings.CutPrefix(arn.Resource, "role/")
+	return ok && arn.Service == "iam" && isRole && name != "" && len(text) <= maxARN &&
+		!strings.ContainsFunc(text, func(c rune) bool { return c <= ' ' || c > '~' })
+}
+
 // IsAccountID reports whether text has the form of an AWS account ID.
 func IsAccountID(text string) bool {
 	return len(text) == 12 && strings.Trim(text, "0123456789") == ""

@@ -1,6 +1,9 @@
 package credential
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestParseARN(t *testing.T) {
 	for _, test := range []struct {
@@ -23,6 +26,28 @@ func TestParseARN(t *testing.T) {
 	} {
 		if got, ok := ParseARN(test.text); ok != (test.want != ARN{}) || ok && got != test.want {
 			t.Errorf("%q: got %+v, %v, want %+v", test.text, got, ok, test.want)
+		}
+	}
+}
+
+func TestRolesHaveANameOfPrintableCharacters(t *testing.T) {
+	for text, want := range map[string]bool{
+		"arn:aws:iam::444455556666:role/web":                          true,
+		"arn:aws-cn:iam::444455556666:role/team/web":                  true,
+		"arn:aws:iam::444455556666:role/":                             false,
+		"arn:aws:iam::444455556666:instance-profile/web":              false,
+		"arn:aws:sts::444455556666:role/web":                          false,
+		"arn:aws:iam::444455556666:role/we b":                         false,
+		"arn:aws:iam::444455556666:role/web\n":                        false,
+		"arn:aws:iam::444455556666:role/wéb":                          false,
+		"arn:aws:iam::444455556666:role/" + strings.Repeat("x", 2048): false,
+		"web": false,
+	} {
+		if got := IsRoleARN(text); got != want {
+			t.Errorf("%q: got %v, want %v", text, got, want)
+		}
+		if IsRoleARN(text) && CheckName(text) == nil {
+			t.Errorf("%q is a name as well", text)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/rs/zerolog"
@@ -96,6 +97,13 @@ func TestSecretRefReadsItsFileAgainEachTime(t *testing.T) {
 		if _, err := ref.Read(); err == nil || strings.Contains(err.Error(), "xxx") {
 			t.Errorf("%s: got error %v", name, err)
 		}
+	}
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := (credential.SecretRef{File: pipe}).Read(); err == nil || err.Error() != pipe+": not a regular file" {
+		t.Errorf("a named pipe: got error %v", err)
 	}
 	if got, err := (credential.SecretRef{Value: credential.NewSecret("v")}).Read(); err != nil || got.Reveal() != "v" {
 		t.Errorf("got %q, %v", got.Reveal(), err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"syscall"
 )
 
 const redacted = "[redacted]"
@@ -62,11 +63,14 @@ func (r SecretRef) Read() (Secret, error) {
 	if r.File == "" {
 		return r.Value, nil
 	}
-	f, err := os.Open(r.File)
+	f, err := os.OpenFile(r.File, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a named pipe would wait
 	if err != nil {
 		return Secret{}, err
 	}
 	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return Secret{}, fmt.Errorf("%s: not a regular file", r.File)
+	}
 	text, err := io.ReadAll(io.LimitReader(f, maxSecretFile+1))
 	if err != nil {
 		return Secret{}, err

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs what the tests need: a C compiler for the race detector, the real AWS
-# clients, tools for network namespaces and for packages, and a small Debian that
-# systemd-nspawn boots. Running it again is quick.
+# clients, tools for network namespaces and for packages, a TPM emulator, and a small
+# Debian that systemd-nspawn boots. Running it again is quick.
 #
 # What cannot be had (no root, no registry) is named, and the tests that need it skip;
 # with CI=true that is a failure instead.
@@ -11,7 +11,7 @@ cd "$(dirname "$0")"
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/purser-e2e
 tree=$cache/host
 packages=(gcc libc6-dev curl python3-boto3 awscli nodejs iproute2 iptables util-linux faketime
-	systemd-container debootstrap shellcheck tinyproxy-bin debhelper dpkg-dev lintian rpm rpmlint)
+	systemd-container debootstrap shellcheck tinyproxy-bin swtpm debhelper dpkg-dev lintian rpm rpmlint)
 # Changing this list makes a new tree.
 inside=systemd,systemd-sysv,dbus,iproute2,iptables,curl,rpm,python3-boto3,awscli,python3-cffi-backend
 
@@ -45,6 +45,16 @@ install_node_modules() {
 	fi
 }
 
+# Squid is started by a test only, never as a service of this machine.
+install_squid() {
+	local unit=/etc/systemd/system/squid.service
+	if ((EUID == 0)) && [[ ! -e /usr/sbin/squid && ! -e $unit ]]; then
+		mkdir -p "${unit%/*}"
+		ln -s /dev/null "$unit"
+	fi
+	install_packages squid openssl
+}
+
 # The tree comes from where this machine gets its own Debian from.
 install_tree() {
 	local codename mirror
@@ -71,6 +81,7 @@ install_tree() {
 }
 
 install_packages "${packages[@]}"
+install_squid
 # Some builds of nodejs bring npm along, and Debian's does not.
 command -v npm >/dev/null || install_packages npm
 install_node_modules

@@ -35,6 +35,16 @@ func must(t *testing.T, err error) {
 	}
 }
 
+// openFolder makes a folder that other accounts can enter, until the test ends.
+func openFolder(t *testing.T) string {
+	t.Helper()
+	folder, err := os.MkdirTemp("", "purser-e2e-")
+	must(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(folder) })
+	must(t, os.Chmod(folder, 0o755))
+	return folder
+}
+
 // loopback listens on a free port of loopback, in the namespace if there is one.
 func loopback(t *testing.T, inside *harness.Namespace) net.Listener {
 	t.Helper()

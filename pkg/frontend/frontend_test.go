@@ -70,6 +70,39 @@ func TestPathRefusesHiddenDotsAndSlashes(t *testing.T) {
 	}
 }
 
+func TestRoleOfTakesTheARNOfARoleAndNothingElse(t *testing.T) {
+	const arn = "arn:aws:iam::123456789012:role/team/app-1"
+	for target, want := range map[string]string{
+		"/a/b/arn:aws:iam::123456789012:role%2Fteam%2Fapp-1":            "/a/b/ " + arn,
+		"/a/b/arn%3Aaws%3Aiam%3A%3A123456789012%3Arole%2fteam%2fapp-1/": "/a/b/ " + arn,
+		"//arn:aws:iam::123456789012:role%2Fteam%2Fapp-1//":             "// " + arn,
+		"/a%2Fb/arn:aws:iam::123456789012:role%2Fteam%2Fapp-1":          "",
+		"/%2e%2e/arn:aws:iam::123456789012:role%2Fteam%2Fapp-1":         "",
+		"/a/arn:aws:iam::123456789012:role/team%2Fapp-1":                "", // half of it
+		"/a/arn:aws:iam::123456789012:role/team/app-1":                  "",
+		"/a/arn:aws:iam::123456789012:role%252Fteam":                    "", // escaped twice
+		"/a/arn:aws:iam::123456789012:user%2Fteam":                      "",
+		"/a/arn:aws:iam::123456789012:role%2F":                          "",
+		"/a/arn:aws:iam::123456789012:role%2Fx%0A":                      "",
+		"/a/arn:aws:iam::123456789012:role%2Fx%20y":                     "",
+		"/a/web%2Fx": "",
+		"/a/%2F":     "",
+		"/a/arn:aws:iam::123456789012:role%2F" + strings.Repeat("x", 3000): "",
+	} {
+		u, err := url.ParseRequestURI(target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		if before, role, ok := RoleOf(u); ok {
+			got = string(before) + " " + role
+		}
+		if got != want {
+			t.Errorf("%s: got %q, want %q", target, got, want)
+		}
+	}
+}
+
 func TestStringsStandInJSONAsTheyAre(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                         `""`,
@@ -235,4 +268,20 @@ func TestKeysWithoutAnEndAreToBeAskedForAgainInAnHour(t *testing.T) {
 	if got := Expiration(&credential.AWS{Expires: end}); !got.Equal(end) {
 		t.Errorf("keys that end at %v are said to end at %v", end, got)
 	}
+}
+
+func FuzzRoleOf(f *testing.F) {
+	for _, seed := range []string{"/v2/credentials/arn:aws:iam::123456789012:role%2Fapp", "/%2F", "//a%2fb//", "/%2e%2e%2farn:aws:iam::123456789012:role%2Fx"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, target string) {
+		u, err := url.ParseRequestURI(target)
+		if err != nil {
+			return
+		}
+		before, arn, ok := RoleOf(u)
+		if ok && (!credential.IsRoleARN(arn) || !strings.HasSuffix(strings.TrimRight(u.Path, "/"), strings.TrimRight(arn, "/")) || !strings.HasPrefix(u.Path, string(before))) {
+			t.Errorf("%q: got %q and %q", target, before, arn)
+		}
+	})
 }

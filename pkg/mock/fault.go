@@ -37,10 +37,29 @@ const (
 	Code       Kind = "code"       // =NAME: the error of AWS that has this name
 )
 
+// The kinds that a Vault alone has.
+const (
+	Sealed        Kind = "sealed"        // 503 for all but health
+	Uninitialized Kind = "uninitialized" // the same, and health says 501
+	NoLeader      Kind = "no-leader"     // 500 of a node that knows of no active one
+	Quota         Kind = "quota"         // 429 of a rate limit
+	LeaseQuota    Kind = "lease-quota"   // 429 of a quota of leases
+	Forbidden     Kind = "forbidden"     // 403 as for a token that is dead
+	MFA           Kind = "mfa"           // logins ask for a second factor
+	Lease         Kind = "lease"         // =TIME: says this of the lease and means the truth
+	TTL           Kind = "ttl"           // =TIME: says this of the keys and means the truth
+	TTLText       Kind = "ttl-text"      // says the time of the keys as a text
+	NoExpiry      Kind = "no-expiry"     // says nothing of either
+	Age           Kind = "age"           // =TIME: has the header Age of a cache
+)
+
 // The parts of the service that a fault can be limited to.
 const (
 	List        = "list"
 	Credentials = "credentials"
+	Login       = "login"  // of a Vault, as all below
+	Token       = "token"  // lookup, renewal and revocation
+	System      = "system" // sys/
 )
 
 // A Fault is something that goes wrong for the requests it hits.
@@ -49,9 +68,9 @@ type Fault struct {
 	Time       time.Duration // for latency, slow, short and skew
 	Status     int           // for status
 	Code       string        // for code
-	RetryAfter time.Duration // for status: Retry-After in seconds
+	RetryAfter time.Duration // for status and quota: Retry-After in seconds
 	RetryAt    time.Duration // for status: the same as a date
-	On         string        // List or Credentials; empty for both
+	On         string        // one part of the service; empty for all
 	Role       string        // hits this role only
 	Count      int           // ends after so many requests; zero for no end
 	For        time.Duration // ends after this time; zero for no end
@@ -62,11 +81,12 @@ var value = map[Kind]string{
 	Latency: "time", Slow: "time", Short: "time", Skew: "time", Status: "status", Code: "code",
 	Hang: "", Reset: "", Garbage: "", Redirect: "", Empty: "", Truncated: "", Malformed: "", HTML: "", Huge: "",
 	Gzip: "", Incomplete: "", Failed: "", Expired: "", Vanished: "",
+	Lease: "time", TTL: "time", Age: "time", Sealed: "", Uninitialized: "", NoLeader: "", Quota: "", LeaseQuota: "", Forbidden: "", MFA: "", TTLText: "", NoExpiry: "",
 }
 
 // ParseFault reads the text form: a kind, with =VALUE where it has one, and after
-// commas on=list|credentials, role=NAME, count=N, for=TIME and, for a status,
-// retry-after=TIME or retry-at=TIME. An example is
+// commas on=list|credentials|login|token|system, role=NAME, count=N, for=TIME and, for a
+// status, retry-after=TIME or retry-at=TIME. An example is
 // status=503,retry-after=10s,on=credentials,count=3.
 func ParseFault(text string) (Fault, error) {
 	first, rest, _ := strings.Cut(text, ",")
@@ -121,7 +141,7 @@ func (f *Fault) set(one string) error {
 	key, text, _ := strings.Cut(one, "=")
 	var err error
 	switch {
-	case key == "on" && (text == List || text == Credentials):
+	case key == "on" && slices.Contains([]string{List, Credentials, Login, Token, System}, text):
 		f.On = text
 	case key == "role" && text != "":
 		f.Role = text
@@ -129,7 +149,7 @@ func (f *Fault) set(one string) error {
 		f.Count, err = strconv.Atoi(text)
 	case key == "for":
 		f.For, err = time.ParseDuration(text)
-	case key == "retry-after" && f.Kind == Status:
+	case key == "retry-after" && (f.Kind == Status || f.Kind == Quota):
 		f.RetryAfter, err = time.ParseDuration(text)
 	case key == "retry-at" && f.Kind == Status:
 		f.RetryAt, err = time.ParseDuration(text)

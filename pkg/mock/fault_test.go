@@ -17,6 +17,8 @@ func TestParseFault(t *testing.T) {
 		"empty,on=list,count=3,for=1m0s":    {Kind: Empty, On: List, Count: 3, For: time.Minute},
 		"code=AccessDenied,count=1":         {Kind: Code, Code: "AccessDenied", Count: 1},
 		"vanished,role=web":                 {Kind: Vanished, Role: "web"},
+		"quota,retry-after=9s,on=login":     {Kind: Quota, RetryAfter: 9 * time.Second, On: Login},
+		"lease=0s":                          {Kind: Lease},
 		"short=15m0s,on=credentials,role=x": {Kind: Short, Time: 15 * time.Minute, On: Credentials, Role: "x"},
 	} {
 		got, err := ParseFault(text)
@@ -32,7 +34,7 @@ func TestParseFault(t *testing.T) {
 func TestParseFaultRefuses(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                         "unknown kind",
-		"hnag":                     `unknown kind "hnag", must be one of code, empty, expired`,
+		"hnag":                     `unknown kind "hnag", must be one of age, code, empty, expired`,
 		"hang=5s":                  "hang has no value",
 		"latency":                  "invalid duration",
 		"latency=5":                "missing unit",

@@ -34,9 +34,25 @@ func (k *Keys) session(role string, ends time.Time) key {
 
 // User makes the keys of a user: without a session token, and without an end.
 func (k *Keys) User(name string) (id, secretKey string) {
-	made := key{id: "AKIA" + rand.Text()[:16], secret: secret(40), of: name, ends: time.Now().AddDate(100, 0, 0)}
-	k.add(made)
+	made := k.user(name, time.Now().AddDate(100, 0, 0))
 	return made.id, made.secret
+}
+
+// user makes the keys of a user that somebody deletes at a time.
+func (k *Keys) user(name string, ends time.Time) key {
+	made := key{id: "AKIA" + rand.Text()[:16], secret: secret(40), of: name, ends: ends}
+	k.add(made)
+	return made
+}
+
+// until moves the end of keys.
+func (k *Keys) until(id string, ends time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if made, ok := k.made[id]; ok {
+		made.ends = ends
+		k.made[id] = made
+	}
 }
 
 // Revoke makes keys unknown.
@@ -44,16 +60,6 @@ func (k *Keys) Revoke(id string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	delete(k.made, id)
-}
-
-// End ends a session now.
-func (k *Keys) End(id string) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if made, ok := k.made[id]; ok {
-		made.ends = time.Now()
-		k.made[id] = made
-	}
 }
 
 func (k *Keys) add(made key) {

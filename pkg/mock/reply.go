@@ -22,6 +22,7 @@ type reply struct {
 	contentType string
 	header      http.Header
 	body        []byte
+	listed      bool // the service answers errors as a list of texts
 }
 
 func text(body string) reply {
@@ -71,7 +72,11 @@ func (c *Control) serve(w http.ResponseWriter, r *http.Request, part, role strin
 func (f Fault) spoil(rep reply) reply {
 	switch f.Kind {
 	case Status:
-		rep = failure(f.Status)
+		failed := failure(f.Status)
+		if rep.listed {
+			failed.body = fmt.Appendf(nil, `{"errors":["answered by purser-mock %s"]}`+"\n", secret(40))
+		}
+		rep = failed
 		rep.header = http.Header{}
 		if f.RetryAfter > 0 {
 			rep.header.Set("Retry-After", strconv.Itoa(int(f.RetryAfter.Seconds())))

@@ -24,16 +24,24 @@ const signedTime = "20060102T150405Z"
 // maxClockDifference is how far a signature's time may be from ours.
 const maxClockDifference = 15 * time.Minute
 
+// hmacAlgorithm is that of signatures with keys.
+const hmacAlgorithm = "AWS4-HMAC-SHA256"
+
 // A signature is the Authorization header of Signature Version 4.
 type signature struct {
-	id      string   // of the keys
+	id      string   // of the keys, or the certificate's serial number
 	scope   []string // date, region, service, aws4_request
 	headers []string // names of those that are signed
 	value   string
 }
 
+// parseSignature reads one that was made with keys.
 func parseSignature(header string) (s signature, ok bool) {
-	fields, ok := strings.CutPrefix(header, "AWS4-HMAC-SHA256 ")
+	return parseSignatureBy(hmacAlgorithm, header)
+}
+
+func parseSignatureBy(algorithm, header string) (s signature, ok bool) {
+	fields, ok := strings.CutPrefix(header, algorithm+" ")
 	if !ok {
 		return s, false
 	}
@@ -62,7 +70,8 @@ func verify(r *http.Request, body []byte, known *Keys, service, region string, n
 	}
 	signer, ok := known.find(s.id)
 	token := r.Header.Get("X-Amz-Security-Token")
-	if !ok || token != signer.token {
+	deleted := ok && signer.token == "" && !now.Before(signer.ends)
+	if !ok || token != signer.token || deleted {
 		return key{}, &awsError{http.StatusForbidden, "InvalidClientTokenId", "The security token included in the request is invalid."}
 	}
 	signed, err := time.Parse(signedTime, r.Header.Get("X-Amz-Date"))
@@ -96,6 +105,17 @@ func verify(r *http.Request, body []byte, known *Keys, service, region string, n
 
 // sign computes the signature that a request should have.
 func sign(r *http.Request, body []byte, s signature, secretKey string) string {
+	derived := []byte("AWS4" + secretKey)
+	for _, part := range append(slices.Clone(s.scope), toSign(r, body, s, hmacAlgorithm)) {
+		mac := hmac.New(sha256.New, derived)
+		mac.Write([]byte(part))
+		derived = mac.Sum(nil)
+	}
+	return hex.EncodeToString(derived)
+}
+
+// toSign is what the signature of a request is made of.
+func toSign(r *http.Request, body []byte, s signature, algorithm string) string {
 	var canonical strings.Builder
 	canonical.WriteString(r.Method + "\n" + canonicalPath(r.URL) + "\n" + canonicalQuery(r.URL) + "\n")
 	for _, name := range s.headers {
@@ -109,15 +129,7 @@ func sign(r *http.Request, body []byte, s signature, secretKey string) string {
 		canonical.WriteString(name + ":" + strings.Join(strings.Fields(value), " ") + "\n")
 	}
 	canonical.WriteString("\n" + strings.Join(s.headers, ";") + "\n" + sum(body))
-
-	toSign := "AWS4-HMAC-SHA256\n" + r.Header.Get("X-Amz-Date") + "\n" + strings.Join(s.scope, "/") + "\n" + sum([]byte(canonical.String()))
-	derived := []byte("AWS4" + secretKey)
-	for _, part := range append(slices.Clone(s.scope), toSign) {
-		mac := hmac.New(sha256.New, derived)
-		mac.Write([]byte(part))
-		derived = mac.Sum(nil)
-	}
-	return hex.EncodeToString(derived)
+	return strings.Join([]string{algorithm, r.Header.Get("X-Amz-Date"), strings.Join(s.scope, "/"), sum([]byte(canonical.String()))}, "\n")
 }
 
 func canonicalPath(u *url.URL) string {

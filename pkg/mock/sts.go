@@ -23,30 +23,34 @@ type STSOptions struct {
 	Region string
 	// Roles can be assumed; without any, every role by everyone.
 	Roles []STSRole
-	Log   zerolog.Logger // one line per request; the zero value writes none
+	// Providers are those whose tokens AssumeRoleWithWebIdentity takes.
+	Providers []Provider
+	Log       zerolog.Logger // one line per request; the zero value writes none
 }
 
 // An STSRole is a role and its trust policy.
 type STSRole struct {
 	ARN        string
-	By         []string // names of the roles or users that may assume it; empty for all
+	By         []string // names of the roles, users or subjects that may assume it; empty for all
 	ExternalID string
 	Longest    time.Duration // the maximum session duration; an hour if zero, as in AWS
 }
 
-// An Assumption is an AssumeRole call with a good signature, granted or not.
+// An Assumption is an AssumeRole call with a good signature, or one of
+// AssumeRoleWithWebIdentity with a good token, granted or not.
 type Assumption struct {
-	By   string     `json:"by"`   // the role or user
-	Key  string     `json:"key"`  // the access key ID that signed
+	By   string     `json:"by"`   // the role, the user or the token's subject
+	Key  string     `json:"key"`  // the access key ID that signed; empty with a token
 	Form url.Values `json:"form"` // all parameters
 	Code string     `json:"code"` // of the error; empty if it was granted
 	Made string     `json:"made"` // the access key ID of the session
 	At   time.Time  `json:"at"`   // when
 }
 
-// An STS answers AssumeRole calls like the Security Token Service. It verifies
-// signatures (Signature Version 4) and session tokens by the keys that it knows, and
-// the parameters by the service's limits. Beside what every stand-in has, GET
+// An STS answers AssumeRole and AssumeRoleWithWebIdentity calls like the Security Token
+// Service. It verifies signatures (Signature Version 4) and session tokens by the keys
+// that it knows, tokens by the keys that their issuers publish, and the parameters by
+// the service's limits. Beside what every stand-in has, GET
 // /_mock/assumptions tells of the calls.
 type STS struct {
 	Control
@@ -55,13 +59,15 @@ type STS struct {
 	region string
 	roles  []STSRole
 
+	providers []Provider
+
 	asked       sync.Mutex // guards assumptions
 	assumptions []Assumption
 }
 
 // NewSTS returns an STS, an http.Handler.
 func NewSTS(o STSOptions) *STS {
-	return &STS{Control: Control{log: o.Log}, keys: o.Keys, region: o.Region, roles: slices.Clone(o.Roles)}
+	return &STS{Control: Control{log: o.Log}, keys: o.Keys, region: o.Region, roles: slices.Clone(o.Roles), providers: slices.Clone(o.Providers)}
 }
 
 // Assumptions returns the latest calls, at most a thousand, the oldest first.
@@ -98,7 +104,7 @@ func (s *STS) answer(r *http.Request, body []byte, form url.Values, hits faults)
 	if r.Method != http.MethodPost || r.URL.Path != "/" && r.URL.Path != "" {
 		return failure(http.StatusNotFound)
 	}
-	signer, refusal := verify(r, body, s.keys, "sts", s.region, now)
+	signer, who, refusal := s.bearer(r, body, form, now)
 	if refusal != nil {
 		return refusal.reply()
 	}
@@ -129,7 +135,24 @@ func (s *STS) answer(r *http.Request, body []byte, form url.Values, hits faults)
 	if hits.has(Incomplete) {
 		made.secret = ""
 	}
-	return assumed(made, form)
+	return assumed(made, form, who)
+}
+
+// withIdentity is the action that a token is for.
+const withIdentity = "AssumeRoleWithWebIdentity"
+
+// bearer verifies who asks: by a signature, or by a token. The form that is kept has
+// no token.
+func (s *STS) bearer(r *http.Request, body []byte, form url.Values, now time.Time) (signer key, who identity, refusal *awsError) {
+	if form.Get("Action") != withIdentity {
+		signer, refusal = verify(r, body, s.keys, "sts", s.region, now)
+		return signer, who, refusal
+	}
+	if wrong := checkForm(form); wrong != nil {
+		return signer, who, wrong
+	}
+	who, refusal = identify(r.Context(), s.providers, form.Get("WebIdentityToken"), now)
+	return key{of: who.subject}, who, refusal
 }
 
 // note keeps a call for Assumptions.
@@ -144,7 +167,7 @@ func (s *STS) note(call Assumption) {
 
 // judge checks the parameters, and then the role's trust.
 func (s *STS) judge(signer key, form url.Values) *awsError {
-	if form.Get("Action") != "AssumeRole" || form.Get("Version") != "2011-06-15" {
+	if action := form.Get("Action"); action != "AssumeRole" && action != withIdentity || form.Get("Version") != "2011-06-15" {
 		return &awsError{http.StatusBadRequest, "InvalidAction", "Could not find operation"}
 	}
 	if wrong := checkForm(form); wrong != nil {
@@ -172,7 +195,7 @@ func (s *STS) judge(signer key, form url.Values) *awsError {
 
 func denied(signer key, form url.Values) *awsError {
 	return &awsError{http.StatusForbidden, "AccessDenied",
-		fmt.Sprintf("User: %s is not authorized to perform: sts:AssumeRole on resource: %s", signer.of, form.Get("RoleArn"))}
+		fmt.Sprintf("User: %s is not authorized to perform: sts:%s on resource: %s", signer.of, form.Get("Action"), form.Get("RoleArn"))}
 }
 
 func invalid(message string) *awsError {
@@ -182,8 +205,10 @@ func invalid(message string) *awsError {
 // statusOf is the HTTP status with which AWS answers an error, as far as it matters.
 func statusOf(code string) int {
 	switch code {
-	case "AccessDenied", "ExpiredToken", "InvalidClientTokenId", "SignatureDoesNotMatch", "RegionDisabledException":
+	case "AccessDenied", "AccessDeniedException", "ExpiredToken", "InvalidClientTokenId", "SignatureDoesNotMatch", "RegionDisabledException":
 		return http.StatusForbidden
+	case "ResourceNotFoundException":
+		return http.StatusNotFound
 	case "InternalFailure":
 		return http.StatusInternalServerError
 	case "ServiceUnavailable":
@@ -205,17 +230,22 @@ func (e *awsError) reply() reply {
 }
 
 // assumed is the answer to a call that was granted.
-func assumed(made key, form url.Values) reply {
+func assumed(made key, form url.Values, who identity) reply {
 	arn := strings.Split(form.Get("RoleArn"), ":")
 	user := fmt.Sprintf("arn:%s:sts::%s:assumed-role/%s/%s", arn[1], arn[4], path.Base(arn[5]), form.Get("RoleSessionName"))
-	secretField := ""
+	secretField, more := "", ""
 	if made.secret != "" {
 		secretField = "<SecretAccessKey>" + made.secret + "</SecretAccessKey>"
 	}
-	body := fmt.Appendf(nil, "<AssumeRoleResponse xmlns=%q>\n  <AssumeRoleResult>\n    <AssumedRoleUser><AssumedRoleId>AROAEXAMPLE:%s</AssumedRoleId><Arn>%s</Arn></AssumedRoleUser>\n"+
-		"    <Credentials><AccessKeyId>%s</AccessKeyId>%s<SessionToken>%s</SessionToken><Expiration>%s</Expiration></Credentials>\n  </AssumeRoleResult>\n"+
-		"  <ResponseMetadata><RequestId>00000000-0000-0000-0000-000000000000</RequestId></ResponseMetadata>\n</AssumeRoleResponse>\n",
-		stsNamespace, escapeXML(form.Get("RoleSessionName")), escapeXML(user), made.id, secretField, made.token, made.ends.UTC().Format(time.RFC3339))
+	action := form.Get("Action")
+	if action == withIdentity {
+		more = fmt.Sprintf("    <SubjectFromWebIdentityToken>%s</SubjectFromWebIdentityToken><Provider>%s</Provider><Audience>%s</Audience>\n",
+			escapeXML(who.subject), escapeXML(who.issuer), escapeXML(who.audience))
+	}
+	body := fmt.Appendf(nil, "<%[1]sResponse xmlns=%[2]q>\n  <%[1]sResult>\n    <AssumedRoleUser><AssumedRoleId>AROAEXAMPLE:%[3]s</AssumedRoleId><Arn>%[4]s</Arn></AssumedRoleUser>\n"+
+		"    <Credentials><AccessKeyId>%[5]s</AccessKeyId>%[6]s<SessionToken>%[7]s</SessionToken><Expiration>%[8]s</Expiration></Credentials>\n%[9]s  </%[1]sResult>\n"+
+		"  <ResponseMetadata><RequestId>00000000-0000-0000-0000-000000000000</RequestId></ResponseMetadata>\n</%[1]sResponse>\n",
+		action, stsNamespace, escapeXML(form.Get("RoleSessionName")), escapeXML(user), made.id, secretField, made.token, made.ends.UTC().Format(time.RFC3339), more)
 	return reply{status: http.StatusOK, contentType: "text/xml", body: body}
 }
 

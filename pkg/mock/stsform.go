@@ -10,18 +10,21 @@ import (
 	"unicode/utf8"
 )
 
-// The limits of AssumeRole's parameters, from the service's API reference.
+// The limits of the parameters of AssumeRole and AssumeRoleWithWebIdentity, from the
+// service's API reference.
 var stsLimits = []struct {
 	name        string
 	least, most int // characters
 	form        *regexp.Regexp
 	needed      bool
+	only        string // the action that has it; empty for both
 }{
-	{"RoleArn", 20, 2048, regexp.MustCompile(`^arn:[a-z-]+:iam::\d{12}:role/[\x21-\x7e]+$`), true},
-	{"RoleSessionName", 2, 64, regexp.MustCompile(`^[\w+=,.@-]*$`), true},
-	{"ExternalId", 2, 1224, regexp.MustCompile(`^[\w+=,.@:/-]*$`), false},
-	{"SourceIdentity", 2, 64, regexp.MustCompile(`^[\w+=,.@-]*$`), false},
-	{"Policy", 1, 2048, regexp.MustCompile(`^[\x09\x0A\x0D\x20-\xFF]+$`), false},
+	{"RoleArn", 20, 2048, regexp.MustCompile(`^arn:[a-z-]+:iam::\d{12}:role/[\x21-\x7e]+$`), true, ""},
+	{"RoleSessionName", 2, 64, regexp.MustCompile(`^[\w+=,.@-]*$`), true, ""},
+	{"ExternalId", 2, 1224, regexp.MustCompile(`^[\w+=,.@:/-]*$`), false, "AssumeRole"},
+	{"SourceIdentity", 2, 64, regexp.MustCompile(`^[\w+=,.@-]*$`), false, "AssumeRole"},
+	{"Policy", 1, 2048, regexp.MustCompile(`^[\x09\x0A\x0D\x20-\xFF]+$`), false, ""},
+	{"WebIdentityToken", 4, 20000, regexp.MustCompile(`^[\x21-\x7e]+$`), true, withIdentity},
 }
 
 var tagText = regexp.MustCompile(`^[\p{L}\p{Z}\p{N}_.:/=+\-@]*$`)
@@ -30,6 +33,9 @@ var tagText = regexp.MustCompile(`^[\p{L}\p{Z}\p{N}_.:/=+\-@]*$`)
 func checkForm(form url.Values) *awsError {
 	known := map[string]bool{"Action": true, "Version": true, "DurationSeconds": true}
 	for _, limit := range stsLimits {
+		if limit.only != "" && limit.only != form.Get("Action") {
+			continue
+		}
 		known[limit.name] = true
 		values, given := form[limit.name]
 		if !given && !limit.needed {
@@ -43,8 +49,11 @@ func checkForm(form url.Values) *awsError {
 	if seconds := int(duration(form) / time.Second); seconds < 900 || seconds > 43200 {
 		return invalid("1 validation error detected: Value at 'durationSeconds' failed to satisfy constraint")
 	}
-	tags := checkMembers(form, known, "Tags", 50, ".Key", ".Value")
-	transitive := checkMembers(form, known, "TransitiveTagKeys", 50, "")
+	tags, transitive := true, true
+	if form.Get("Action") != withIdentity {
+		tags = checkMembers(form, known, "Tags", 50, ".Key", ".Value")
+		transitive = checkMembers(form, known, "TransitiveTagKeys", 50, "")
+	}
 	policies := checkMembers(form, known, "PolicyArns", 10, ".arn")
 	if !tags || !transitive || !policies {
 		return invalid("1 validation error detected: a list failed to satisfy constraint")

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/purser-agent/purser/pkg/caller"
+	"github.com/purser-agent/purser/pkg/credential"
 )
 
 // accounts is what the user database said of the names in the grants.
@@ -61,7 +62,9 @@ func overlaps(rules Rules) []string {
 		return nil
 	}
 	var warnings []string
-	covered := func(name string) bool { return name != "*" && !slices.Contains(rules.Bases, name) }
+	covered := func(name string) bool {
+		return name != "*" && !credential.IsRoleARN(name) && !slices.Contains(rules.Bases, name)
+	}
 	for _, g := range rules.Grants {
 		if g.conditions() > 0 && slices.ContainsFunc(g.Credentials, covered) {
 			warnings = append(warnings, fmt.Sprintf("grant %q: what it names, everyone may have too, because grants.%s.credentials is [\"*\"]; delete that grant or list what everyone may have", g.Name, Everyone))

@@ -146,7 +146,7 @@ func (s *ruleset) view(c caller.Identity) *view {
 }
 
 func (s *ruleset) newView(c caller.Identity) *view {
-	v := &view{rules: s, imdsV1: s.imdsV1, literal: map[string]struct{}{}}
+	v := &view{rules: s, caller: c, imdsV1: s.imdsV1, literal: map[string]struct{}{}}
 	if c.Self { // serving ourselves would be a loop
 		return v
 	}

@@ -6,12 +6,14 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"github.com/purser-agent/purser/pkg/caller"
 	"github.com/purser-agent/purser/pkg/credential"
 )
 
 // A view is what the rules give to one caller.
 type view struct {
 	rules    *ruleset
+	caller   caller.Identity
 	imdsV1   bool
 	patterns []string // in the order of a listing
 
@@ -63,6 +65,9 @@ func (v *view) list(stored []string, complete bool) []string {
 		}
 	}
 	for _, pattern := range v.patterns {
+		if credential.IsRoleARN(pattern) { // on demand: never listed
+			continue
+		}
 		if !isGlob(pattern) {
 			if _, found := slices.BinarySearch(stored, pattern); found || !complete {
 				add(pattern)
@@ -78,8 +83,20 @@ func (v *view) list(stored []string, complete bool) []string {
 	return names
 }
 
-// Get implements View.
+// Get implements View. What came into the store under new rules is never given by old
+// ones: if they were replaced meanwhile, the answer is theirs.
 func (v *view) Get(ctx context.Context, key credential.Key) (credential.Credential, error) {
+	for {
+		c, err := v.get(ctx, key)
+		now := v.rules.gate.current.Load()
+		if now == v.rules {
+			return c, err
+		}
+		v = now.view(v.caller)
+	}
+}
+
+func (v *view) get(ctx context.Context, key credential.Key) (credential.Credential, error) {
 	gate := v.rules.gate
 	_, named := v.literal[key.Name]
 	if !named {
@@ -99,7 +116,10 @@ func (v *view) Get(ctx context.Context, key credential.Key) (credential.Credenti
 		if wanted := gate.demand.Want(ctx, key); wanted != nil {
 			return nil, wanted
 		}
-		return gate.store.Get(key)
+		if c, err = gate.store.Get(key); errors.Is(err, credential.ErrNotFound) {
+			err = credential.ErrUnavailable // its upstream was replaced meanwhile
+		}
+		return c, err
 	}
 	if _, literal := v.literal[key.Name]; literal && errors.Is(err, credential.ErrNotFound) && !gate.store.Complete() {
 		return nil, credential.ErrUnavailable // Names shows it already

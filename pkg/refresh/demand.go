@@ -50,7 +50,10 @@ func (l *Loop) want(key credential.Key) (<-chan struct{}, error) {
 	case ok:
 		return j.attempted(), nil
 	case l.demanded >= maxDemanded:
-		l.Log.Warn().Stringer("credential", key).Int("most", maxDemanded).Msg("too many credentials on demand, refusing another")
+		l.refuse(key, maxDemanded, "too many credentials on demand, refusing another")
+		return nil, credential.ErrUnavailable
+	case l.vain() >= maxRefused:
+		l.refuse(key, maxRefused, "too many credentials on demand that the upstream does not give, asking for no other")
 		return nil, credential.ErrUnavailable
 	}
 	if holder := l.Claims.Claim(l.Upstream, key, false); holder != l.Upstream {
@@ -63,6 +66,26 @@ func (l *Loop) want(key credential.Key) (<-chan struct{}, error) {
 	l.queue.plan(j, now)
 	l.nudge()
 	return j.attempted(), nil
+}
+
+// refuse logs that a key is one too many. Clients could fill the log with it, so it
+// says so once a minute.
+func (l *Loop) refuse(key credential.Key, most int, why string) {
+	if now := time.Now(); now.Sub(l.refused) >= time.Minute {
+		l.refused = now
+		l.Log.Warn().Stringer("credential", key).Int("most", most).Msg(why)
+	}
+}
+
+// vain counts the keys on demand that were asked for and never given: whoever makes up
+// names cannot have the upstream asked for each.
+func (l *Loop) vain() (n int) {
+	for j := range l.failing {
+		if j.demanded && j.fetched.IsZero() {
+			n++
+		}
+	}
+	return n
 }
 
 // idle reports whether nobody has asked for a key on demand for a long time; one

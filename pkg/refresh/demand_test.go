@@ -115,6 +115,56 @@ func TestOnDemandHasBounds(t *testing.T) {
 	})
 }
 
+func TestPromise9NamesThatAreMadeUpAreNotAllAskedFor(t *testing.T) {
+	demanding(t, func(t *testing.T, h *host, u *upstream, l *refresh.Loop) {
+		names := make([]string, 300)
+		u.set(func() {
+			for i := range names {
+				names[i] = fmt.Sprint("app", i)
+				u.failing[names[i]] = upstreamError{permanent: true}
+			}
+			u.allowed = append(u.allowed, names...)
+		})
+		for _, name := range names { // within 15 seconds
+			_ = l.Want(t.Context(), credential.Key{Name: name})
+			_, _ = h.get(name)
+		}
+		asked := 0
+		for _, name := range names {
+			asked += min(u.fetched(name), 1)
+		}
+		if asked > 100 {
+			t.Errorf("the upstream was asked for %d names that it does not give", asked)
+		}
+		if err := l.Want(t.Context(), app); !errors.Is(err, credential.ErrUnavailable) {
+			t.Errorf("got %v while so many fail", err)
+		}
+		time.Sleep(10 * time.Minute)
+		if err := l.Want(t.Context(), app); err != nil {
+			t.Errorf("got %v when nobody makes up names any more", err)
+		}
+	})
+}
+
+func TestAnUpstreamOfNothingButKeysOnDemandIsReadyAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		u := newUpstream()
+		u.declared, u.allowed = true, []string{"app"}
+		if err := h.loop("trial", u).Trial(t.Context()); err != nil {
+			t.Errorf("the trial says %v", err)
+		}
+		l := h.run(h.loop("finance", u))
+		settle()
+		if missing := l.Missing(); len(missing) > 0 || !l.Answered() || u.listed() != 0 {
+			t.Errorf("%q is missing after %d lists", missing, u.listed())
+		}
+		if err := l.Want(t.Context(), app); err != nil {
+			t.Error(err)
+		}
+		h.must("app")
+	})
+}
+
 func TestTrialShowsNothingUntilItsLoopBegins(t *testing.T) {
 	bubble(t, func(t *testing.T, h *host) {
 		u := newUpstream("web", "db")

@@ -62,7 +62,7 @@ func (u *upstream) listed() int {
 }
 
 func keys(names ...string) []credential.Key {
-	var keys []credential.Key
+	keys := make([]credential.Key, 0, len(names))
 	for _, name := range names {
 		keys = append(keys, credential.Key{Name: name})
 	}

@@ -53,6 +53,7 @@ const (
 	stuck       = 30 * time.Second // without a pulse for so long, a loop is not alive
 	probing     = 5                // failures in a row, over all keys, after which one attempt at a time has to do
 	maxDemanded = 1000             // keys on demand
+	maxRefused  = 100              // keys on demand that the upstream was asked for in vain
 )
 
 // A Loop keeps one upstream's credentials in stock. Its methods are safe for
@@ -72,6 +73,7 @@ type Loop struct {
 	misses    int       // attempts in a row, of whatever key, that failed and might heal
 	paused    time.Time // nothing is asked before
 	demanded  int
+	refused   time.Time                    // when it was last said that a key on demand is one too many
 	short     bool                         // said that lifetimes are too short
 	began     bool                         // the first jobs are planned
 	known     bool                         // the upstream has said what it grants
@@ -177,7 +179,7 @@ func (l *Loop) Begin() {
 	if l.trial == nil {
 		now = now.Add(time.Duration(float64(l.Splay) * unit(l.Host, l.Upstream, "splay")))
 	}
-	if declared := Declared(l.Source); len(declared) > 0 {
+	if declared := Declared(l.Source); declared != nil {
 		l.adopt(declared, true, now)
 	} else {
 		l.lister = &job{list: true, draw: NewDraw(l.Host, l.Upstream, ""), place: -1}

@@ -252,15 +252,15 @@ type trial struct {
 // showing them to anybody. The error names each thing that failed.
 func (l *Loop) Trial(ctx context.Context) error {
 	t := &trial{keys: Declared(l.Source), fetched: map[credential.Key]credential.Credential{}}
-	if len(t.keys) == 0 {
+	if t.keys == nil {
 		keys, _, err := l.ask(ctx, true, credential.Key{})
 		if err != nil {
 			return l.explain(true, credential.Key{}, err)
 		}
+		if len(keys) == 0 {
+			return fmt.Errorf("upstream %q lists nothing for this host", l.Upstream)
+		}
 		t.keys = keys
-	}
-	if len(t.keys) == 0 {
-		return fmt.Errorf("upstream %q lists nothing for this host", l.Upstream)
 	}
 	var (
 		mu    sync.Mutex // guards t.fetched and errs

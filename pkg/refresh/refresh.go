@@ -26,7 +26,8 @@ type Source interface {
 }
 
 // A Declarer is a Source whose configuration names its keys, so that its list need
-// not be asked for. An empty answer means that the upstream has to be asked.
+// not be asked for. A nil answer means that the upstream has to be asked, an empty one
+// that it has nothing but keys on demand.
 type Declarer interface{ Declared() []credential.Key }
 
 // An Allower is a Source that may also be asked for keys that nobody configured

@@ -34,7 +34,7 @@ func NewClient(o Options, log zerolog.Logger) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{options: o, proxy: p, keyring: &keyring{options: o, proxy: p, log: log}}, nil
+	return &Client{options: o, proxy: p, keyring: newKeyring(o, p, log)}, nil
 }
 
 // Get asks for what is at an address.
@@ -57,12 +57,12 @@ func (c *Client) Do(req *http.Request) (*Answer, error) {
 	}
 	tried := describe(req, c.proxy)
 
-	transport, fault := c.keyring.transport()
-	if transport == nil {
+	transport, loaded, fault := c.keyring.kept.Get()
+	if !loaded {
 		return nil, &Error{Kind: ClassTLS, Tried: tried, Err: fault}
 	}
 	start := time.Now()
-	answer, err := roundTrip(transport, req)
+	answer, err := roundTrip(transport.Transport, req)
 	if err == nil {
 		answer.tried = tried
 		c.measure(start, answer)
@@ -73,7 +73,7 @@ func (c *Client) Do(req *http.Request) (*Answer, error) {
 	transport.CloseIdleConnections()
 	e := classify(ctx, tried, err, time.Since(start))
 	if e.Kind == ClassTLS {
-		e.Err = fmt.Errorf("%w%s", e.Err, c.keyring.hint(fault))
+		e.Err = fmt.Errorf("%w%s", e.Err, c.keyring.hint(transport, fault))
 	}
 	return nil, e
 }

@@ -9,89 +9,52 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
 )
 
-// A keyring holds the transport made from the TLS files as they were last good, and
-// makes another when they have changed.
+// A keyring holds the transport made from the TLS files as they were last good.
 type keyring struct {
 	options Options
 	proxy   *proxy
-	log     zerolog.Logger
-
-	mu      sync.Mutex
-	seen    string          // fingerprint of the files at the last attempt to load them
-	fault   error           // why that attempt gave nothing new
-	current *http.Transport // nil until the first success
-	expires time.Time       // of the client certificate; zero without one
+	kept    *Kept[*transport]
 }
 
-// transport returns the transport for one request. With files that changed but
-// cannot be used it returns the former one together with the reason.
-func (k *keyring) transport() (*http.Transport, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	files := k.files()
-	seen := Fingerprint(files)
-	if k.current != nil && seen == k.seen {
-		return k.current, k.fault
-	}
-	material, err := k.load(files, seen)
-	if err != nil {
-		if seen != k.seen && k.current != nil {
-			k.log.Warn().Err(err).Msg("changed certificate files cannot be used, keeping the former ones")
+// A transport is the one for one state of the files.
+type transport struct {
+	*http.Transport
+	expires time.Time // of the client certificate; zero without one
+}
+
+func newKeyring(o Options, p *proxy, log zerolog.Logger) *keyring {
+	k := &keyring{options: o, proxy: p}
+	files := []string{o.TLS.CA, o.TLS.Certificate, o.TLS.Key}
+	k.kept = Keep(files, func() (*transport, error) {
+		m, err := readMaterial(o.TLS)
+		if err != nil {
+			return nil, err
 		}
-		k.seen, k.fault = seen, err
-		return k.current, err
-	}
-	if k.current != nil {
-		k.log.Info().Msg("certificate files changed and are in use")
-	}
-	k.seen, k.fault, k.expires = seen, nil, material.expires
-	k.current = k.newTransport(material)
-	return k.current, nil
+		return &transport{k.newTransport(m), m.expires}, nil
+	}, log)
+	return k
 }
 
 // hint explains a failed handshake with what is known of our own certificate.
-func (k *keyring) hint(fault error) string {
-	k.mu.Lock()
-	defer k.mu.Unlock()
+func (k *keyring) hint(used *transport, fault error) string {
 	switch {
 	case fault != nil:
 		return fmt.Sprintf("; the certificate files changed but cannot be used: %v", fault)
-	case !k.expires.IsZero() && time.Now().After(k.expires):
-		return fmt.Sprintf("; our own certificate %s expired on %s", k.options.TLS.Certificate, k.expires.UTC().Format(time.RFC3339))
+	case !used.expires.IsZero() && time.Now().After(used.expires):
+		return fmt.Sprintf("; our own certificate %s expired on %s", k.options.TLS.Certificate, used.expires.UTC().Format(time.RFC3339))
 	}
 	return ""
-}
-
-func (k *keyring) files() []string {
-	return []string{k.options.TLS.CA, k.options.TLS.Certificate, k.options.TLS.Key}
 }
 
 type material struct {
 	roots       *x509.CertPool // nil for the system's
 	certificate *tls.Certificate
 	expires     time.Time
-}
-
-var errRotating = errors.New("the certificate files are being replaced")
-
-// load reads all files and makes sure that they did not change meanwhile, so that
-// nothing of an old set is mixed with a new one.
-func (k *keyring) load(files []string, before string) (material, error) {
-	for range 3 {
-		m, err := readMaterial(k.options.TLS)
-		after := Fingerprint(files)
-		if after == before {
-			return m, err
-		}
-		before = after
-	}
-	return material{}, errRotating
 }
 
 func readMaterial(o TLS) (material, error) {
@@ -101,8 +64,13 @@ func readMaterial(o TLS) (material, error) {
 		if err != nil {
 			return m, fmt.Errorf("tls.ca: %w", err)
 		}
-		if m.roots, err = parseRoots(text, x509.NewCertPool()); err != nil {
+		roots, err := ParseCertificates(text)
+		if err != nil {
 			return m, fmt.Errorf("tls.ca: %s: %w", o.CA, err)
+		}
+		m.roots = x509.NewCertPool()
+		for _, root := range roots {
+			m.roots.AddCert(root)
 		}
 	}
 	if o.Certificate == "" {
@@ -124,10 +92,10 @@ func readMaterial(o TLS) (material, error) {
 	return m, nil
 }
 
-// parseRoots adds the certificates of a PEM bundle to pool. Unlike
+// ParseCertificates reads the certificates of a PEM text, one at least. Unlike
 // AppendCertsFromPEM it does not pass over one that is broken.
-func parseRoots(text []byte, pool *x509.CertPool) (*x509.CertPool, error) {
-	found := 0
+func ParseCertificates(text []byte) ([]*x509.Certificate, error) {
+	var all []*x509.Certificate
 	for {
 		var block *pem.Block
 		if block, text = pem.Decode(text); block == nil {
@@ -136,17 +104,16 @@ func parseRoots(text []byte, pool *x509.CertPool) (*x509.CertPool, error) {
 		if block.Type != "CERTIFICATE" {
 			continue
 		}
-		found++
 		certificate, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return nil, fmt.Errorf("certificate %d: %w", found, err)
+			return nil, fmt.Errorf("certificate %d: %w", len(all)+1, err)
 		}
-		pool.AddCert(certificate)
+		all = append(all, certificate)
 	}
-	if found == 0 {
+	if all == nil {
 		return nil, errors.New("there is no PEM certificate in it")
 	}
-	return pool, nil
+	return all, nil
 }
 
 // newTransport makes the transport for one state of the files. It keeps no

@@ -16,21 +16,38 @@ const Marker = "PURSERMOCKSECRET"
 type Mock struct {
 	*Process
 	Address string // host and port
-	STS     string // the same of the STS beside it, see StartMockWithSTS
+	// STS and RolesAnywhere are the same of what is beside it, see StartMockWithSTS and
+	// StartMockWithRolesAnywhere.
+	STS, RolesAnywhere string
 }
 
 // StartMockWithSTS starts one that has an STS beside it.
 func StartMockWithSTS(flags ...string) (*Mock, error) {
+	m, address, err := startMockWith("--sts", flags)
+	if err == nil {
+		m.STS = address
+	}
+	return m, err
+}
+
+// StartMockWithRolesAnywhere starts one that has an IAM Roles Anywhere beside it, which
+// trusts the authority in a file.
+func StartMockWithRolesAnywhere(ca string, flags ...string) (*Mock, error) {
+	m, address, err := startMockWith("--roles-anywhere", append([]string{"--roles-anywhere-ca", ca}, flags...))
+	if err == nil {
+		m.RolesAnywhere = address
+	}
+	return m, err
+}
+
+// startMockWith starts one with another service at an address of its own.
+func startMockWith(service string, flags []string) (*Mock, string, error) {
 	address, err := freeAddress()
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	m, err := StartMock(append([]string{"--sts", address}, flags...)...)
-	if err != nil {
-		return nil, err
-	}
-	m.STS = address
-	return m, nil
+	m, err := StartMock(append([]string{service, address}, flags...)...)
+	return m, address, err
 }
 
 // StartMock starts one with these flags and waits until it answers. Call Stop when
@@ -93,13 +110,31 @@ func (m *Mock) Requests() (Requests, error) {
 	return r, err
 }
 
+// Sessions are the certificates' subjects of the sessions that the Roles Anywhere was
+// asked for, the oldest first.
+func (m *Mock) Sessions() ([]string, error) {
+	var sessions []struct{ Subject string }
+	if err := order("http://"+m.RolesAnywhere, http.MethodGet, "sessions", nil, &sessions); err != nil {
+		return nil, err
+	}
+	var subjects []string
+	for _, s := range sessions {
+		subjects = append(subjects, s.Subject)
+	}
+	return subjects, nil
+}
+
 // order gives the mock an order by its control path.
 func (m *Mock) order(method, what string, body, answer any) error {
+	return order(m.Server(), method, what, body, answer)
+}
+
+func order(server, method, what string, body, answer any) error {
 	text, err := json.Marshal(body)
 	if err != nil {
 		return err
 	}
-	request, err := http.NewRequest(method, m.Server()+"/_mock/"+what, bytes.NewReader(text))
+	request, err := http.NewRequest(method, server+"/_mock/"+what, bytes.NewReader(text))
 	if err != nil {
 		return err
 	}

@@ -4,8 +4,8 @@
 // The path to configure is /v1/credentials: it yields the first credential of the
 // caller's View, whatever its name, so one setting serves every host and user. It is
 // the path of EKS Pod Identity. /v2/credentials/NAME yields any other credential of
-// the View by name, under the prefix that ECS uses. With and without a slash at the
-// end is the same.
+// the View by name, under the prefix that ECS uses; for a role on demand the name is its
+// ARN, with %2F for each slash. With and without a slash at the end is the same.
 //
 // A plain GET yields keys here, so it needs an authorization token, whose file is
 // left to cmd/purser. Who may have what is left to pkg/policy, the checks on Host
@@ -96,6 +96,12 @@ func (f *Frontend) Answer(w http.ResponseWriter, r frontend.Request) frontend.Ou
 
 // find returns the pattern of a path and the name in it.
 func find(u *url.URL) (pattern, name string) {
+	if before, role, ok := frontend.RoleOf(u); ok {
+		if before.Next() == "v2" && before.Next() == "credentials" && before.End() {
+			return namedPattern, role
+		}
+		return elsewhere, ""
+	}
 	path, ok := frontend.PathOf(u)
 	if !ok {
 		return elsewhere, ""

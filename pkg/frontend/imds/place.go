@@ -57,10 +57,27 @@ var elsewhere = place{pattern: "other"}
 // answers a missing slash, a double one or a dot segment with a redirect, which some
 // SDKs do not follow and which the real service does not send.
 func (f *Frontend) find(u *url.URL) place {
+	if before, role, ok := frontend.RoleOf(u); ok {
+		return f.findRole(before, role)
+	}
 	path, ok := frontend.PathOf(u)
 	if !ok {
 		return elsewhere
 	}
+	return f.walk(path)
+}
+
+// findRole is where the ARN of a role leads, which no listing shows.
+func (f *Frontend) findRole(before frontend.Path, arn string) place {
+	at := f.walk(before)
+	if at.kind != roleList {
+		return elsewhere
+	}
+	at.kind, at.role, at.pattern = roleKeys, arn, at.pattern+"{role}"
+	return at
+}
+
+func (f *Frontend) walk(path frontend.Path) place {
 	version := path.Next()
 	if version == "" {
 		return place{kind: fixed, pattern: "/", body: versionList}

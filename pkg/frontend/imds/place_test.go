@@ -56,6 +56,8 @@ func TestPathsAnswerAsTheRealServiceDoes(t *testing.T) {
 		missing("P13 escaped dot in a name", sc+"/we%2Eb", nil, nil),
 		missing("P13 escaped slash", "GET /latest%2fmeta-data/", nil, nil),
 		missing("P13 escaped slash before a role", sc+"%2Fweb", nil, nil),
+		missing("role on demand, unknown", sc+"/arn:aws:iam::123456789012:role%2Fapp", nil, nil),
+		missing("role on demand, elsewhere", md+"/arn:aws:iam::123456789012:role%2Fapp", nil, nil),
 		missing("P15", "GET /1999-01-01/meta-data/", nil, nil),
 		missing("P15 version in capitals", "GET /LATEST/meta-data/", nil, nil),
 		same("P16", "GET /2021-03-23/meta-data/iam/info", "G-info"),

@@ -138,6 +138,9 @@ func New(name string, o *Options, log zerolog.Logger) (*Source, error) {
 
 // Declared returns the roles that the configuration names, sorted.
 func (s *Source) Declared() []credential.Key {
+	if len(s.options.Roles) == 0 {
+		return nil // the upstream lists them
+	}
 	return keys(slices.Sorted(maps.Keys(s.options.Roles)))
 }
 

@@ -10,46 +10,32 @@ import (
 	"net/http"
 	"os"
 	"slices"
-	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/rs/zerolog"
 
+	"github.com/purser-agent/purser/pkg/awsapi"
 	"github.com/purser-agent/purser/pkg/credential"
 	"github.com/purser-agent/purser/pkg/upstream"
 )
-
-// A Base is the stored credential that roles are assumed with. Its methods do not
-// wait, and are safe for concurrent use.
-type Base interface {
-	// Get returns it as it is in stock. The key may be known without it. An error is
-	// one of package credential's, or says itself what is wrong with the base.
-	Get() (credential.Key, credential.Credential, error)
-	// Renew asks for a new one: STS says that this one has ended.
-	Renew()
-}
 
 // A Source is one configured upstream. It is safe for concurrent use and fits
 // pkg/refresh.
 type Source struct {
 	options  Options
-	base     Base
-	client   *upstream.Client
+	stock    awsapi.Follower[*credential.AWS]
+	chain    *chain // instead of stock, if that is what is configured
+	sts      *awsapi.STS
 	watch    *upstream.Watch
 	signer   *v4.Signer
-	address  string
 	hostname string
-	// seen is the access key ID of the base that the latest failure had, empty if it
-	// had none.
-	seen atomic.Pointer[string]
 }
 
 // New checks the options and returns a source. It asks nobody and reads no file; the
 // logger gets the upstream's name.
-func New(name string, o *Options, b Base, log zerolog.Logger) (*Source, error) {
+func New(name string, o *Options, b awsapi.Base, log zerolog.Logger) (*Source, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
@@ -61,10 +47,16 @@ func New(name string, o *Options, b Base, log zerolog.Logger) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Source{
-		options: *o, base: b, client: client, watch: upstream.NewWatch(client.Files()),
-		signer: v4.NewSigner(), address: o.address(), hostname: hostname,
-	}, nil
+	s := &Source{options: *o, sts: &awsapi.STS{Client: client, Place: o.Place}, signer: v4.NewSigner(), hostname: hostname}
+	if o.Base.Chain != "" {
+		s.chain = &chain{options: o.Base, region: o.Region, client: client}
+	}
+	s.stock.Base, s.stock.Wanted, s.stock.Unnamed = b, "a pair of AWS keys", "the base"
+	if o.Base.Upstream != "" {
+		s.stock.Unnamed = fmt.Sprintf("the base from upstream %q", o.Base.Upstream)
+	}
+	s.watch = upstream.NewWatch(s.Files())
+	return s, nil
 }
 
 // Declared returns the configured roles, sorted.
@@ -79,22 +71,57 @@ func (s *Source) Declared() []credential.Key {
 // List returns Declared: STS has no list.
 func (s *Source) List(context.Context) ([]credential.Key, error) { return s.Declared(), nil }
 
+// Allows reports whether key is the ARN of a role that may be assumed on demand.
+func (s *Source) Allows(key credential.Key) bool {
+	_, _, ok := s.onDemand(key)
+	return ok
+}
+
+// onDemand returns a role that somebody may ask for by its ARN, and its own name. All
+// that a session of it depends on is in the configuration of the one pattern that fits,
+// so the ARN alone tells one session from another.
+func (s *Source) onDemand(key credential.Key) (name string, role Role, ok bool) {
+	arn, ok := awsapi.ParseRole(key.Name)
+	if !ok || key.Variant != "" {
+		return "", Role{}, false
+	}
+	for _, role := range s.options.OnDemand {
+		if awsapi.RolePattern(role.RoleARN).Matches(key.Name) {
+			role.RoleARN = key.Name
+			return arn.Name, role, true
+		}
+	}
+	return "", Role{}, false
+}
+
+// Patterns are those of the roles that may be assumed on demand.
+func (s *Source) Patterns() (patterns []awsapi.RolePattern) {
+	for _, name := range slices.Sorted(maps.Keys(s.options.OnDemand)) {
+		patterns = append(patterns, awsapi.RolePattern(s.options.OnDemand[name].RoleARN))
+	}
+	return patterns
+}
+
 // Fetch assumes a role with the base that is in stock now.
 func (s *Source) Fetch(ctx context.Context, key credential.Key) (credential.Credential, error) {
-	role, declared := s.options.Roles[key.Name]
-	if key.Variant != "" || !declared {
+	name := key.Name
+	role, known := s.options.Roles[name]
+	if !known {
+		name, role, known = s.onDemand(key)
+	}
+	if key.Variant != "" || !known {
 		return nil, fmt.Errorf("role %q: %w in the configuration of this upstream", key, credential.ErrNotFound)
 	}
-	b, err := s.read()
+	b, err := s.read(ctx)
 	if err != nil {
-		s.seen.Store(new(string))
+		s.stock.Failed(nil)
 		return nil, err
 	}
-	c, err := s.assume(ctx, key.Name, role, b)
+	c, err := s.assume(ctx, name, role, b)
 	if err != nil {
-		s.seen.Store(&b.keys.AccessKeyID)
+		s.stock.Failed(b.keys)
 		if fault, ok := errors.AsType[*upstream.Error](err); ok && fault.Kind == upstream.ClassExpired && fault.Status >= 400 {
-			s.base.Renew()
+			s.renew()
 		}
 		return nil, err
 	}
@@ -103,102 +130,77 @@ func (s *Source) Fetch(ctx context.Context, key credential.Key) (credential.Cred
 
 // A base is the one that an attempt has.
 type base struct {
-	name string
+	what string
 	keys *credential.AWS
 }
 
-func (b base) String() string { return fmt.Sprintf("the base %q", b.name) }
-
-// read takes the base from the stock.
-func (s *Source) read() (base, error) {
-	key, c, err := s.base.Get()
-	which := fmt.Sprintf("the base %q", key)
-	if key.Name == "" {
-		which = "the base"
-		if s.options.Base.Upstream != "" {
-			which = fmt.Sprintf("the base from upstream %q", s.options.Base.Upstream)
-		}
+// read takes the base from the stock, or from the chain.
+func (s *Source) read(ctx context.Context) (base, error) {
+	if s.chain == nil {
+		what, keys, err := s.stock.Read()
+		return base{what, keys}, err
 	}
-	if err != nil {
-		return base{}, missing(which, err)
-	}
-	keys, ok := c.(*credential.AWS)
-	if !ok {
-		return base{}, &baseError{text: which + " is no pair of AWS keys"}
-	}
-	return base{key.String(), keys}, nil
+	keys, from, err := s.chain.retrieve(ctx)
+	return base{fmt.Sprintf("the base from the SDK's default chain (%s)", from), keys}, err
 }
+
+// renew asks for a new base: this one has ended.
+func (s *Source) renew() {
+	if s.chain != nil {
+		s.chain.renew()
+		return
+	}
+	s.stock.Base.Renew()
+}
+
+// action is the call that is made.
+const action = "AssumeRole"
 
 // assume asks STS.
 func (s *Source) assume(ctx context.Context, name string, role Role, b base) (*credential.AWS, error) {
-	body := role.form(sessionName(role.SessionName, s.hostname, name))
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.address, strings.NewReader(body))
-	if err != nil {
-		return nil, err
-	}
-	req.Header.Set("Content-Type", "application/x-www-form-urlencoded; charset=utf-8")
-	digest := sha256.Sum256([]byte(body))
-	signed := aws.Credentials{
-		AccessKeyID:     b.keys.AccessKeyID,
-		SecretAccessKey: b.keys.SecretAccessKey.Reveal(),
-		SessionToken:    b.keys.SessionToken.Reveal(),
-	}
-	// By the clock of STS, so that a wrong one of ours does no harm.
-	at := time.Now().Add(s.client.Skew())
-	if err := s.signer.SignHTTP(ctx, signed, req, hex.EncodeToString(digest[:]), "sts", s.options.Region, at); err != nil {
-		return nil, fmt.Errorf("signing with %s: %w", b, err)
-	}
-	answer, err := s.client.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	if answer.Check() != nil {
-		return nil, s.explain(answer, role, b)
-	}
-	return s.credential(answer, role)
+	return s.sts.Assume(ctx, awsapi.Call{
+		Action: action, Session: role.Session, By: b.what, Meanings: meanings,
+		Form: role.form(awsapi.SessionName(role.SessionName, s.hostname, name)),
+		Sign: func(req *http.Request, body string) error { return s.sign(req, body, b.keys) },
+	})
 }
 
-func (s *Source) credential(a *upstream.Answer, role Role) (*credential.AWS, error) {
-	if strings.TrimSpace(string(a.Body)) == "" {
-		return nil, a.Errorf(upstream.ClassIncomplete, "the answer is empty; is the endpoint one of STS?")
+// sign signs by the clock of STS, so that a wrong one of ours does no harm.
+func (s *Source) sign(req *http.Request, body string, keys *credential.AWS) error {
+	digest := sha256.Sum256([]byte(body))
+	signed := aws.Credentials{
+		AccessKeyID:     keys.AccessKeyID,
+		SecretAccessKey: keys.SecretAccessKey.Reveal(),
+		SessionToken:    keys.SessionToken.Reveal(),
 	}
-	k, err := parseAnswer(a.Body)
-	if err != nil {
-		return nil, a.Errorf(upstream.ClassMalformed, "%w", err)
-	}
-	now := time.Now().UTC().Truncate(time.Second)
-	if !k.expiration.After(now) {
-		return nil, a.Errorf(upstream.ClassExpired, "the session ended at %s, %v ago%s",
-			k.expiration.Format(time.RFC3339), now.Sub(k.expiration), s.clocks())
-	}
-	return &credential.AWS{
-		AccessKeyID:     k.accessKeyID,
-		SecretAccessKey: credential.NewSecret(k.secretAccessKey),
-		SessionToken:    credential.NewSecret(k.sessionToken),
-		AccountID:       role.account(),
-		RoleARN:         role.RoleARN,
-		Issued:          now,
-		Expires:         k.expiration,
-	}, nil
+	at := time.Now().Add(s.Skew())
+	return s.signer.SignHTTP(req.Context(), signed, req, hex.EncodeToString(digest[:]), "sts", s.options.Region, at)
 }
 
 // Skew returns the clock of STS minus ours, 0 if unknown or below two seconds.
-func (s *Source) Skew() time.Duration { return s.client.Skew() }
+func (s *Source) Skew() time.Duration { return s.sts.Client.Skew() }
 
 // Files lists the files that are read again when they change.
-func (s *Source) Files() []string { return s.client.Files() }
-
-// Changed reports, once, that one of Files changed since it was last asked, or that
-// the base is another than the one with which the latest attempt failed.
-func (s *Source) Changed() bool {
-	files := s.watch.Changed()
-	now := ""
-	if b, err := s.read(); err == nil {
-		now = b.keys.AccessKeyID
+func (s *Source) Files() []string {
+	files := s.sts.Client.Files()
+	if s.chain != nil {
+		files = append(files, s.chain.files()...)
 	}
-	before := s.seen.Swap(&now)
-	return files || now != "" && (before == nil || now != *before)
+	return files
 }
 
-// Check reports what is wrong with Files for the present account, without asking STS.
-func (s *Source) Check() error { return s.client.Check() }
+// Changed reports, once, that one of Files changed since it was last asked, or that
+// the stored base is another than the one with which the latest attempt failed.
+func (s *Source) Changed() bool {
+	files := s.watch.Changed()
+	return s.chain == nil && s.stock.Changed() || files
+}
+
+// Check reports what is wrong with the configured files for the present account,
+// without asking STS.
+func (s *Source) Check() error {
+	if s.chain != nil {
+		return errors.Join(s.sts.Client.Check(), s.chain.check())
+	}
+	return s.sts.Client.Check()
+}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/purser-agent/purser/pkg/awsapi"
 	"github.com/purser-agent/purser/pkg/credential"
 	"github.com/purser-agent/purser/pkg/mock"
 	"github.com/purser-agent/purser/pkg/upstream"
@@ -51,6 +52,7 @@ type place struct {
 	sts    *mock.STS
 	keys   *mock.Keys
 	base   *stock
+	token  string // a file, see newChained
 	source *Source
 }
 
@@ -101,9 +103,11 @@ func (p *place) fetch(t *testing.T, name string) (*credential.AWS, error) {
 
 func TestARoleIsAssumedWithTheBaseAndAllThatIsConfigured(t *testing.T) {
 	full := Role{
-		RoleARN: demoARN, SessionName: "{{ .Credential }}-{{ .Hostname }}", ExternalID: "ext:1/2", Policy: `{"Version": "2012-10-17", "é": ""}`,
-		PolicyARNs: []string{"arn:aws:iam::aws:policy/ReadOnlyAccess"}, Tags: map[string]string{"team": "a b+c", "cost center": ""},
-		TransitiveTags: []string{"team"}, SourceIdentity: "alice", Duration: 2 * time.Hour,
+		Session: awsapi.Session{
+			RoleARN: demoARN, SessionName: "{{ .Credential }}-{{ .Hostname }}", Policy: `{"Version": "2012-10-17", "é": ""}`,
+			PolicyARNs: []string{"arn:aws:iam::aws:policy/ReadOnlyAccess"}, Duration: 2 * time.Hour,
+		},
+		ExternalID: "ext:1/2", Tags: map[string]string{"team": "a b+c", "cost center": ""}, TransitiveTags: []string{"team"}, SourceIdentity: "alice",
 	}
 	p := newPlace(t, mock.STSOptions{Roles: []mock.STSRole{{ARN: demoARN, By: []string{"base"}, ExternalID: "ext:1/2", Longest: 2 * time.Hour}}},
 		func(o *Options, _ *httptest.Server) { o.Roles["demo"] = full })
@@ -119,7 +123,7 @@ func TestARoleIsAssumedWithTheBaseAndAllThatIsConfigured(t *testing.T) {
 	}
 	calls := p.sts.Assumptions()
 	hostname, _ := os.Hostname()
-	if len(calls) != 1 || calls[0].Key != p.base.keys.AccessKeyID || calls[0].Form.Get("RoleSessionName") != sessionName("", "demo-"+hostname, "") {
+	if len(calls) != 1 || calls[0].Key != p.base.keys.AccessKeyID || calls[0].Form.Get("RoleSessionName") != awsapi.SessionName("", "demo-"+hostname, "") {
 		t.Errorf("STS was asked %+v", calls)
 	}
 	if _, err := p.source.Fetch(t.Context(), credential.Key{Name: "other"}); !errors.Is(err, credential.ErrNotFound) {
@@ -174,7 +178,7 @@ func TestWhatStopsAnAssumptionIsSaidInOneSentence(t *testing.T) {
 		{"not trusted", trusting, nil, outcome{"refused", true, true, 0}},
 		{"keys revoked", mock.STSOptions{}, func(_ *testing.T, p *place) { p.keys.Revoke(p.base.keys.AccessKeyID) }, outcome{"refused", true, true, 0}},
 		{"another secret key", mock.STSOptions{}, func(_ *testing.T, p *place) { p.base.keys.SecretAccessKey = credential.NewSecret("x") }, outcome{"request", true, false, 0}},
-		{"session ended", mock.STSOptions{}, func(_ *testing.T, p *place) { p.keys.End(p.base.keys.AccessKeyID) }, outcome{"expired", false, false, 1}},
+		{"session ended", mock.STSOptions{}, fault("code=ExpiredToken"), outcome{"expired", false, false, 1}},
 		{"clock behind", mock.STSOptions{}, fault("skew=20m"), outcome{"request", true, false, 0}},
 		{"clock ahead", mock.STSOptions{}, fault("skew=-20m"), outcome{"request", true, false, 0}},
 		{"policy", mock.STSOptions{}, fault("code=MalformedPolicyDocument"), outcome{"request", true, false, 0}},
@@ -208,13 +212,13 @@ func TestWhatStopsAnAssumptionIsSaidInOneSentence(t *testing.T) {
 			switch e := err.(type) {
 			case *upstream.Error:
 				got = outcome{e.Class(), e.Permanent(), e.Refused(), p.base.renewed}
-			case *baseError:
+			case *awsapi.BaseError:
 				got = outcome{e.Class(), false, false, p.base.renewed}
 			}
 			if got != c.want {
 				t.Errorf("got %+v, want %+v", got, c.want)
 			}
-			sentence := strings.ReplaceAll(err.Error(), p.source.address, "URL")
+			sentence := strings.ReplaceAll(err.Error(), p.source.options.URL("sts"), "URL")
 			if i := strings.Index(sentence, "the session ended at "); i >= 0 {
 				sentence = sentence[:i] + "the session ended at TIME"
 			}
@@ -285,5 +289,53 @@ func TestABaseThatWaitsIsToldFromOneThatIsWrong(t *testing.T) {
 		if !ok || waits.Waiting() != c.want || !errors.Is(err, c.err) {
 			t.Errorf("%v: got %v", c.err, err)
 		}
+	}
+}
+
+func TestARoleOnDemandIsAssumedAsItsPatternSays(t *testing.T) {
+	p := newPlace(t, mock.STSOptions{}, func(o *Options, _ *httptest.Server) {
+		o.OnDemand = map[string]Role{
+			"app": {Session: awsapi.Session{RoleARN: "arn:aws:iam::123456789012:role/app-*", SessionName: "{{ .Credential }}"}, ExternalID: "one", Tags: map[string]string{"team": "a"}},
+			"db":  {Session: awsapi.Session{RoleARN: "arn:aws:iam::123456789012:role/db/*", Policy: `{"a": 1}`}, ExternalID: "two"},
+		}
+	})
+	for arn, want := range map[string]map[string]string{
+		"arn:aws:iam::123456789012:role/app-1": {"ExternalId": "one", "RoleSessionName": "app-1", "Tags.member.1.Value": "a", "Policy": ""},
+		"arn:aws:iam::123456789012:role/db/x":  {"ExternalId": "two", "Policy": `{"a": 1}`, "Tags.member.1.Value": ""},
+	} {
+		key := credential.Key{Name: arn}
+		if !p.source.Allows(key) {
+			t.Errorf("%s is not allowed", arn)
+		}
+		got, err := p.fetch(t, arn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.RoleARN != arn {
+			t.Errorf("got keys of %s", got.RoleARN)
+		}
+		calls := p.sts.Assumptions()
+		form := calls[len(calls)-1].Form
+		for name, value := range want {
+			if form.Get(name) != value || form.Get("RoleArn") != arn {
+				t.Errorf("%s: STS was asked %v, want %s=%q", arn, form, name, value)
+			}
+		}
+	}
+	for _, key := range []credential.Key{
+		{Name: "demo"}, {Name: "app"}, {Name: "arn:aws:iam::123456789012:role/other"}, {Name: "arn:aws:iam::210987654321:role/app-1"},
+		{Name: "arn:aws:iam::123456789012:role/app-1", Variant: "x"}, {Name: "arn:aws:iam::123456789012:role/app-*"}, {Name: ""},
+	} {
+		if p.source.Allows(key) {
+			t.Errorf("%q is allowed", key)
+		}
+	}
+	for _, arn := range []string{"arn:aws:iam::123456789012:role/other", "arn:aws:iam::123456789012:role/app-1/x"} {
+		if _, err := p.fetch(t, arn); !errors.Is(err, credential.ErrNotFound) {
+			t.Errorf("%s: got %v", arn, err)
+		}
+	}
+	if got := len(p.sts.Assumptions()); got != 2 {
+		t.Errorf("STS was asked %d times", got)
 	}
 }

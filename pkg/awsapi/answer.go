@@ -1,4 +1,4 @@
-package sts
+package awsapi
 
 import (
 	"bytes"
@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 )
@@ -22,25 +23,35 @@ const (
 	maxToken = 32 << 10
 )
 
-// parseAnswer reads an AssumeRoleResponse strictly: each field is there once. No
-// error quotes the answer.
-func parseAnswer(body []byte) (*keys, error) {
+// A result is what an answer holds beside its ResponseMetadata.
+type result struct {
+	XMLName     xml.Name
+	Credentials []struct {
+		AccessKeyID     []string `xml:"AccessKeyId"`
+		SecretAccessKey []string `xml:"SecretAccessKey"`
+		SessionToken    []string `xml:"SessionToken"`
+		Expiration      []string `xml:"Expiration"`
+	} `xml:"Credentials"`
+}
+
+// parseAnswer reads the answer to a call strictly: each field is there once. No error
+// quotes the answer.
+func parseAnswer(body []byte, action string) (*keys, error) {
 	var answer struct {
-		XMLName     xml.Name `xml:"AssumeRoleResponse"`
-		Credentials []struct {
-			AccessKeyID     []string `xml:"AccessKeyId"`
-			SecretAccessKey []string `xml:"SecretAccessKey"`
-			SessionToken    []string `xml:"SessionToken"`
-			Expiration      []string `xml:"Expiration"`
-		} `xml:"AssumeRoleResult>Credentials"`
+		XMLName xml.Name
+		Results []result `xml:",any"` // ResponseMetadata is one too
 	}
 	if err := decode(body, &answer); err != nil {
 		return nil, err
 	}
-	if len(answer.Credentials) != 1 {
+	if answer.XMLName.Local != action+"Response" {
+		return nil, errNotXML
+	}
+	results := slices.DeleteFunc(answer.Results, func(r result) bool { return r.XMLName.Local != action+"Result" })
+	if len(results) != 1 || len(results[0].Credentials) != 1 {
 		return nil, errors.New("the answer has no Credentials, or several")
 	}
-	found, k := answer.Credentials[0], &keys{}
+	found, k := results[0].Credentials[0], &keys{}
 	var ends string
 	err := errors.Join(
 		one("AccessKeyId", found.AccessKeyID, maxKey, &k.accessKeyID),

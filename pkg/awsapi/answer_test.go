@@ -1,10 +1,12 @@
-package sts
+package awsapi
 
 import (
 	"strings"
 	"testing"
 	"time"
 )
+
+const assumeRole = "AssumeRole"
 
 const confidential = "CONFIDENTIAL0123456789"
 
@@ -30,8 +32,25 @@ func TestParseAnswerReadsTheKeys(t *testing.T) {
 		"no namespace":   strings.Replace(assumed, ` xmlns="https://sts.amazonaws.com/doc/2011-06-15/"`, "", 1),
 		"unknown fields": strings.Replace(assumed, "<AssumeRoleResult>", "<AssumeRoleResult><New><AccessKeyId>x</AccessKeyId></New>", 1),
 	} {
-		if got, err := parseAnswer([]byte(body)); err != nil || *got != want {
+		if got, err := parseAnswer([]byte(body), assumeRole); err != nil || *got != want {
 			t.Errorf("%s: got %+v, %v", name, got, err)
+		}
+	}
+}
+
+func TestParseAnswerTakesTheResultOfItsCallOnly(t *testing.T) {
+	const other = "AssumeRoleWithWebIdentity"
+	renamed := strings.NewReplacer("AssumeRoleResponse", other+"Response", "AssumeRoleResult", other+"Result").Replace(assumed)
+	if k, err := parseAnswer([]byte(renamed), other); err != nil || k.accessKeyID != "ASIAEXAMPLE" {
+		t.Errorf("got %+v, %v", k, err)
+	}
+	for name, body := range map[string]string{
+		"another call's":        assumed,
+		"another call's result": strings.ReplaceAll(renamed, other+"Result", "AssumeRoleResult"),
+		"two results":           strings.Replace(renamed, "<ResponseMetadata>", "<"+other+"Result></"+other+"Result><ResponseMetadata>", 1),
+	} {
+		if k, err := parseAnswer([]byte(body), other); err == nil {
+			t.Errorf("%s: got %+v", name, k)
 		}
 	}
 }
@@ -62,7 +81,7 @@ func TestParseAnswerRefusesWithoutQuoting(t *testing.T) {
 		"no zone":           {with("06:00:01Z", "06:00:01"), "the Expiration is not a time with a zone"},
 		"a word as end":     {with("2026-11-23T06:00:01Z", confidential), "the Expiration is not a time with a zone"},
 	} {
-		got, err := parseAnswer([]byte(c.body))
+		got, err := parseAnswer([]byte(c.body), assumeRole)
 		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), confidential) {
 			t.Errorf("%s: got %v, %v, want ...%s", name, got, err, c.want)
 		}
@@ -89,7 +108,7 @@ func FuzzAnswer(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		_ = parseCode(body)
-		k, err := parseAnswer(body)
+		k, err := parseAnswer(body, assumeRole)
 		if err != nil {
 			return
 		}
