@@ -86,7 +86,7 @@ func makePackages(t *testing.T, args ...string) (dir string) {
 	root, err := harness.Root()
 	must(t, err)
 	dir = t.TempDir()
-	make := exec.Command("/bin/sh", append([]string{"-c", `umask 077; exec make "$@"`, "sh", "DIST=" + dir}, args...)...)
+	make := exec.Command("/bin/sh", append([]string{"-c", `umask 077; exec nice make "$@"`, "sh", "DIST=" + dir}, args...)...)
 	make.Dir = root
 	make.Env = append(os.Environ(), "TZ=Asia/Kathmandu", "LC_ALL=C", "TMPDIR="+t.TempDir(), "MAKEFLAGS=")
 	if out, err := make.CombinedOutput(); err != nil {
