@@ -34,7 +34,7 @@ type installed struct {
 func liveWith(t *testing.T, kind packaging) {
 	needsPackages(t)
 	h := &installed{bootBare(t, "--role", "test_role", "--role", "finance"), kind}
-	newer := makePackages(t, kind.target, "VERSION="+higher)
+	newer := makePackages(t, kind.target, "VERSION="+higher, quick)
 	for dir, version := range map[string]string{dist(t): released(t), newer: higher} {
 		for _, name := range []string{"purser", "purser-mock"} {
 			must(t, h.Copy(kind.path(dir, name, version), kind.path("/srv", name, version)))
