@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -12,9 +13,9 @@ import (
 type asking struct {
 	asked   int
 	without int           // answers without keys
-	longest time.Duration // of one answer
 	cutOff  int           // got no answer at all
-	last    error         // of those
+	last    error         // of either
+	longest time.Duration // of one answer
 }
 
 // askDuring has a client ask for keys through the metadata address while something
@@ -27,9 +28,10 @@ func (h *bootedHost) askDuring(what string, mayCutOff int, happens func()) {
 	happens()
 	close(enough)
 	a := <-done
-	h.t.Logf("through %s: asked %d times, %d answers without keys, the longest took %v", what, a.asked, a.without, a.longest.Round(time.Millisecond))
+	h.t.Logf("through %s: %d answers, %d without keys, the longest took %v; %d requests without an answer; last %v",
+		what, a.asked, a.without, a.longest.Round(time.Millisecond), a.cutOff, a.last)
 	if a.cutOff > mayCutOff || a.asked == 0 {
-		h.t.Errorf("a client noticed %s: %d times no answer, the last time %v", what, a.cutOff, a.last)
+		h.t.Errorf("a client noticed %s", what)
 	}
 }
 
@@ -57,6 +59,7 @@ func ask(client *http.Client, enough <-chan struct{}) (a asking) {
 		a.longest = max(a.longest, time.Since(began))
 		if status != http.StatusOK || !strings.Contains(body, `"Code" : "Success"`) {
 			a.without++
+			a.last = fmt.Errorf("%d %s", status, body)
 		}
 	}
 }
