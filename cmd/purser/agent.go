@@ -23,6 +23,7 @@ import (
 	"github.com/purser-agent/purser/pkg/status"
 	"github.com/purser-agent/purser/pkg/store"
 	"github.com/purser-agent/purser/pkg/telemetry"
+	"github.com/purser-agent/purser/pkg/upstream"
 )
 
 // An agent is the line from upstreams to front ends:
@@ -34,6 +35,7 @@ type agent struct {
 	log       zerolog.Logger
 	keys      *localKeys
 	resolver  *caller.Resolver
+	programs  upstream.Programs
 	blind     error  // why callers cannot be identified, if so
 	host      string // identity of this host, for its place in the fleet
 	started   time.Time
@@ -73,14 +75,14 @@ type front struct {
 }
 
 // newAgent puts the parts together. Nothing runs before run.
-func newAgent(c *config.Config, log zerolog.Logger, keys *localKeys, listeners []*server.Listener, resolver *caller.Resolver) (*agent, error) {
+func newAgent(c *config.Config, log zerolog.Logger, keys *localKeys, listeners []*server.Listener, resolver *caller.Resolver, programs upstream.Programs) (*agent, error) {
 	a := &agent{
-		log: log, keys: keys, resolver: resolver, host: hostIdentity(), started: time.Now(), listeners: listeners,
+		log: log, keys: keys, resolver: resolver, programs: programs, host: hostIdentity(), started: time.Now(), listeners: listeners,
 		accounts: &caller.Accounts{}, config: c, lines: map[string]*line{},
 	}
 	a.ready = status.NewReadiness(a.missing)
 	a.telemetry = telemetry.New(a.telemetryOptions())
-	sources, err := openSources(c.Upstreams, &a.store, log)
+	sources, err := openSources(c.Upstreams, &a.store, a.surroundings())
 	if err != nil {
 		return nil, usageError{err}
 	}
@@ -108,6 +110,9 @@ func newAgent(c *config.Config, log zerolog.Logger, keys *localKeys, listeners [
 	})
 	return a, nil
 }
+
+// surroundings are what upstreams share.
+func (a *agent) surroundings() surroundings { return surroundings{programs: a.programs, log: a.log} }
 
 func (a *agent) newLine(name string, u config.Upstream, s source, givers []string) *line {
 	loop := refresh.New(refresh.Options{

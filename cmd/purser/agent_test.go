@@ -86,7 +86,7 @@ func startAgentThatLogs(t *testing.T, text string, log zerolog.Logger) *running 
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.agent, err = newAgent(c, log, keys, listeners, resolver); err != nil {
+	if r.agent, err = newAgent(c, log, keys, listeners, resolver, programs); err != nil {
 		t.Fatal(err)
 	}
 	var ended sync.WaitGroup

@@ -169,7 +169,7 @@ func TestWhatCannotBeABaseIsAnErrorOfTheConfiguration(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := openSources(loaded.Upstreams, &store.Store{}, zerolog.Nop()); err == nil || !strings.HasPrefix(err.Error(), c.want) {
+			if _, err := openSources(loaded.Upstreams, &store.Store{}, surroundings{log: zerolog.Nop()}); err == nil || !strings.HasPrefix(err.Error(), c.want) {
 				t.Errorf("got %v, want %s", err, c.want)
 			}
 		})

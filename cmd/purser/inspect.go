@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -20,6 +21,7 @@ import (
 	"github.com/purser-agent/purser/pkg/caller"
 	"github.com/purser-agent/purser/pkg/config"
 	"github.com/purser-agent/purser/pkg/credential"
+	"github.com/purser-agent/purser/pkg/helper"
 	"github.com/purser-agent/purser/pkg/policy"
 	"github.com/purser-agent/purser/pkg/refresh"
 	"github.com/purser-agent/purser/pkg/store"
@@ -91,19 +93,22 @@ func check(ctx context.Context, c *config.Config, offline bool, out io.Writer) e
 	if err := giveUpRoot(who, zerolog.Nop()); err != nil { // files count as readable if that account can read them
 		return err
 	}
+	programs := helper.Start(zerolog.Nop())
+	defer programs.Close()
 	if err := upstream.CheckReadable(c.Files); err != nil { // a reload reads them again
 		return usageError{err}
 	}
 	for _, warning := range policy.NewGate(&store.Store{}, nil, caller.Accounts{}).Prepare(ctx, grants(c)).Warnings {
 		fmt.Fprintln(out, "warning:", warning)
 	}
-	sources, err := openSources(c.Upstreams, &store.Store{}, zerolog.Nop())
+	sources, err := openSources(c.Upstreams, &store.Store{}, surroundings{programs: programs, log: zerolog.New(zerolog.SyncWriter(told{out}))})
 	if err != nil {
 		return usageError{err}
 	}
 	for _, warning := range unmet(c, sources.byName) {
 		fmt.Fprintln(out, "warning:", warning)
 	}
+	defer discard(maps.Values(sources.byName))
 	loops := map[string]*refresh.Loop{}
 	for name, s := range sources.byName {
 		loops[name] = refresh.New(refresh.Options{Upstream: name, Source: s, Store: &store.Store{}, Claims: &refresh.Claims{}, Log: zerolog.Nop()})
@@ -131,6 +136,18 @@ func check(ctx context.Context, c *config.Config, offline bool, out io.Writer) e
 		return fmt.Errorf("%d of %d upstreams failed", failed, len(sources.byName))
 	}
 	return nil
+}
+
+// told is a log of which check shows what programs say on their standard error.
+type told struct{ out io.Writer }
+
+// Write implements io.Writer, for whole lines.
+func (t told) Write(line []byte) (int, error) {
+	var said struct{ Upstream, Line string }
+	if err := json.Unmarshal(line, &said); err == nil && said.Line != "" {
+		fmt.Fprintf(t.out, "upstream %s: its program says: %s\n", said.Upstream, said.Line)
+	}
+	return len(line), nil
 }
 
 // A warner is a source that knows what will go wrong unless somebody sees to it, such as

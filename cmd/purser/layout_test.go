@@ -29,6 +29,7 @@ var mayImport = map[string][]string{
 	"pkg/upstream":    {"pkg/credential"},
 	"pkg/upstream/":   {"pkg/credential", "pkg/upstream", "pkg/awsapi"},
 	"pkg/awsapi":      {"pkg/credential", "pkg/upstream"},
+	"pkg/helper":      {"pkg/upstream"},
 	"pkg/policy":      {"pkg/credential", "pkg/caller"},
 	"pkg/frontend":    {"pkg/credential"},
 	"pkg/frontend/":   {"pkg/credential", "pkg/frontend"},

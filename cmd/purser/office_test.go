@@ -134,7 +134,7 @@ func TestASessionForACertificateLimitsAChain(t *testing.T) {
 		t.Fatal(err)
 	}
 	const want = `upstream "b-hop": roles.b.duration: 2h0m0s is too long: the base is the session of a role itself`
-	if _, err := openSources(loaded.Upstreams, &store.Store{}, zerolog.Nop()); err == nil || !strings.HasPrefix(err.Error(), want) {
+	if _, err := openSources(loaded.Upstreams, &store.Store{}, surroundings{log: zerolog.Nop()}); err == nil || !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("got %v, want %s", err, want)
 	}
 }

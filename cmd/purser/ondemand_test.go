@@ -158,7 +158,7 @@ func TestTwoUpstreamsForOneRoleOnDemandAreAnErrorAtStart(t *testing.T) {
 		{"app", "app", `upstreams "a" and "b" may both be asked for roles on demand that fit "` + accountRoles + `app" and "` + accountRoles + `app"; make the patterns exclude each other`},
 	} {
 		text := ""
-		if _, err := openSources(loadText(t, "upstreams:\n"+upstream("a", c.a)+upstream("b", c.b)).Upstreams, &store.Store{}, zerolog.Nop()); err != nil {
+		if _, err := openSources(loadText(t, "upstreams:\n"+upstream("a", c.a)+upstream("b", c.b)).Upstreams, &store.Store{}, surroundings{log: zerolog.Nop()}); err != nil {
 			text = err.Error()
 		}
 		if text != c.want {
@@ -174,7 +174,7 @@ grants:
   good: {user: root, credentials: ["arn:aws:iam::123456789012:role/app-web", "arn:aws:iam::123456789012:role/*", "arn:aws:iam::123456789012:role/[x]", "*"]}
   bad: {user: root, credentials: ["arn:aws:iam::123456789012:role/db-*"]}
 `)
-	sources, err := openSources(c.Upstreams, &store.Store{}, zerolog.Nop())
+	sources, err := openSources(c.Upstreams, &store.Store{}, surroundings{log: zerolog.Nop()})
 	if err != nil {
 		t.Fatal(err)
 	}

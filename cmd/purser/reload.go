@@ -61,7 +61,7 @@ func (a *agent) tryReload(ctx, life context.Context, load func() (*config.Config
 		}
 		return fmt.Errorf("%s %s a restart; nothing was changed", strings.Join(keys, ", "), verb)
 	}
-	sources, err := openSources(next.Upstreams, &a.store, a.log)
+	sources, err := openSources(next.Upstreams, &a.store, a.surroundings())
 	if err != nil {
 		return err
 	}
@@ -74,6 +74,13 @@ func (a *agent) tryReload(ctx, life context.Context, load func() (*config.Config
 	}
 	added := a.changed(next, sources)
 	if err := try(ctx, added); err != nil {
+		discard(func(yield func(source) bool) {
+			for _, l := range added {
+				if !yield(l.source) {
+					return
+				}
+			}
+		})
 		return err
 	}
 	a.swap(life, next, a.gate.Prepare(ctx, grants(next)), fronts, added)

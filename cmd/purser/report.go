@@ -58,6 +58,7 @@ func (a *agent) state() status.Report {
 			Name: l.loop.Upstream, Kind: l.config.Kind, Required: l.config.Required,
 			State: health(listing, rows), LastList: listing.Last, NextList: listing.Next,
 			Failures: listing.Failures, LastError: text(listing.Err), SkewSeconds: skew(l.source).Seconds(),
+			Detail: detail(l.source),
 		})
 		for _, row := range rows {
 			r.Credentials = append(r.Credentials, describe(l.loop.Upstream, row))
@@ -96,6 +97,14 @@ func skew(s refresh.Source) time.Duration {
 		return known.Skew()
 	}
 	return 0
+}
+
+// detail is what a source says of itself, if it does.
+func detail(s refresh.Source) string {
+	if known, ok := s.(interface{ Detail() string }); ok {
+		return known.Detail()
+	}
+	return ""
 }
 
 func text(err error) string {

@@ -179,10 +179,12 @@ var passing = []struct {
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z`), "TIME"},
 	{regexp.MustCompile(`\bin \d+(\.\d+)?[mµ]?s\b`), "in TOOK"},
 	{regexp.MustCompile(`\b[0-9hm]+s ago\b`), "SPAN ago"},
+	{regexp.MustCompile(`lifetime \d{4,}h\d+m\d+s`), "lifetime LONG"},
 }
 
 // prints is `prints stdout|stderr FILE`: cmp, but FILE has TIME for each time, TOOK
-// for how long something took and SPAN for how long ago it was.
+// for how long something took, SPAN for how long ago it was and LONG for a life of
+// months.
 func prints(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: prints stdout|stderr FILE")

@@ -18,6 +18,7 @@ import (
 
 	"github.com/purser-agent/purser/pkg/caller"
 	"github.com/purser-agent/purser/pkg/config"
+	"github.com/purser-agent/purser/pkg/helper"
 	"github.com/purser-agent/purser/pkg/server"
 	"github.com/purser-agent/purser/pkg/status"
 	"github.com/purser-agent/purser/pkg/upstream"
@@ -85,6 +86,8 @@ func serve(paths []string) error {
 	if err := giveUpRoot(bound.account, log); err != nil {
 		return err
 	}
+	programs := helper.Start(log)
+	defer programs.Close()
 	if err := upstream.CheckReadable(c.Files); err != nil { // a reload reads them again
 		return usageError{err}
 	}
@@ -93,7 +96,7 @@ func serve(paths []string) error {
 		return err
 	}
 	defer resolver.Close()
-	a, err := newAgent(c, log, bound.keys, bound.listeners, resolver)
+	a, err := newAgent(c, log, bound.keys, bound.listeners, resolver, programs)
 	if err != nil {
 		return err
 	}

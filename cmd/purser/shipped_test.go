@@ -69,7 +69,7 @@ func TestShippedConfigurationTurnedOnOpensEveryKindOfUpstream(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := loadShipped(t, file)
-	if _, err := openSources(c.Upstreams, &store.Store{}, zerolog.Nop()); err != nil {
+	if _, err := openSources(c.Upstreams, &store.Store{}, surroundings{log: zerolog.Nop()}); err != nil {
 		t.Error(err)
 	}
 	var kinds []string
@@ -92,7 +92,7 @@ func TestShippedExamplesOpenOverTheShippedFile(t *testing.T) {
 		t.Fatalf("found only %v (%v)", examples, err)
 	}
 	for _, path := range append(examples, shippedExamples) { // each alone, and all together
-		if _, err := openSources(loadShipped(t, shippedFile, path).Upstreams, &store.Store{}, zerolog.Nop()); err != nil {
+		if _, err := openSources(loadShipped(t, shippedFile, path).Upstreams, &store.Store{}, surroundings{log: zerolog.Nop()}); err != nil {
 			t.Errorf("%s: %v", path, err)
 		}
 	}

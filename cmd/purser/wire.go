@@ -2,9 +2,11 @@ package main
 
 import (
 	"fmt"
+	"iter"
 	"maps"
 	"net/netip"
 	"slices"
+	"sync"
 
 	"github.com/rs/zerolog"
 
@@ -15,9 +17,14 @@ import (
 	"github.com/purser-agent/purser/pkg/frontend/imds"
 	"github.com/purser-agent/purser/pkg/refresh"
 	"github.com/purser-agent/purser/pkg/store"
+	"github.com/purser-agent/purser/pkg/upstream"
+	"github.com/purser-agent/purser/pkg/upstream/files"
 	"github.com/purser-agent/purser/pkg/upstream/ims"
+	"github.com/purser-agent/purser/pkg/upstream/process"
 	rolesanywhere "github.com/purser-agent/purser/pkg/upstream/roles-anywhere"
+	"github.com/purser-agent/purser/pkg/upstream/static"
 	"github.com/purser-agent/purser/pkg/upstream/sts"
+	"github.com/purser-agent/purser/pkg/upstream/vault"
 	webidentity "github.com/purser-agent/purser/pkg/upstream/web-identity"
 )
 
@@ -36,8 +43,9 @@ type upstreamKind struct {
 
 // surroundings are what an upstream may need of the rest of Purser.
 type surroundings struct {
-	base *base // the credential of another upstream that it works with
-	log  zerolog.Logger
+	base     *base // the credential of another upstream that it works with
+	programs upstream.Programs
+	log      zerolog.Logger
 }
 
 // A source is what every kind of upstream offers.
@@ -48,12 +56,36 @@ type source interface {
 	Check() error
 }
 
+// A discarder is a source that may have left something at its upstream. Discard gives it
+// back within seconds: what the source gave will not be used.
+type discarder interface{ Discard() }
+
+// discard gives back what some sources have fetched for nothing.
+func discard(sources iter.Seq[source]) {
+	var all sync.WaitGroup
+	for s := range sources {
+		if d, ok := s.(discarder); ok {
+			all.Go(d.Discard)
+		}
+	}
+	all.Wait()
+}
+
 var upstreamKinds = map[string]upstreamKind{
-	"ims":            kind(ims.Defaults, ims.New).ofSessions(),
+	"files": kind(files.Defaults, files.New),
+	"ims":   kind(ims.Defaults, ims.New).ofSessions(),
+	"process": kindWith(process.Defaults, func(name string, o *process.Options, with surroundings) (*process.Source, error) {
+		return process.New(name, o, with.programs, with.log)
+	}),
 	"roles-anywhere": kind(rolesanywhere.Defaults, rolesanywhere.New).ofSessions(),
+	"static":         kind(static.Defaults, static.New),
 	"sts": kindWith(sts.Defaults, func(name string, o *sts.Options, with surroundings) (*sts.Source, error) {
 		return sts.New(name, o, with.base, with.log)
 	}).ofSessions(),
+	// Not of sessions: some of what Vault gives is, and AWS has the last word.
+	"vault": kindWith(vault.Defaults, func(name string, o *vault.Options, with surroundings) (*vault.Source, error) {
+		return vault.New(name, o, with.base, with.programs, with.log)
+	}),
 	"web-identity": kindWith(webidentity.Defaults, func(name string, o *webidentity.Options, with surroundings) (*webidentity.Source, error) {
 		return webidentity.New(name, o, with.base, with.log)
 	}).ofSessions(),
@@ -162,8 +194,9 @@ type sources struct {
 }
 
 // openSources opens every upstream of a configuration. Two that declare the same
-// name cannot both be right. Bases are read from stock.
-func openSources(upstreams map[string]config.Upstream, stock *store.Store, log zerolog.Logger) (*sources, error) {
+// name cannot both be right. Bases are read from stock; with is the rest of what they
+// may need.
+func openSources(upstreams map[string]config.Upstream, stock *store.Store, with surroundings) (*sources, error) {
 	all := &sources{byName: map[string]source{}, bases: map[string]*base{}}
 	declared := map[credential.Key]string{}
 	var listing []string // upstreams that have to be asked what they give
@@ -171,7 +204,8 @@ func openSources(upstreams map[string]config.Upstream, stock *store.Store, log z
 		u := upstreams[name]
 		on := &base{stock: stock, declared: declared}
 		on.name, on.upstream = baseOf(u)
-		s, err := upstreamKinds[u.Kind].open(name, u.Options, surroundings{on, log})
+		with.base = on
+		s, err := upstreamKinds[u.Kind].open(name, u.Options, with)
 		if err != nil {
 			return nil, fmt.Errorf("upstream %q: %w", name, err)
 		}

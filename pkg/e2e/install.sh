@@ -1,7 +1,8 @@
 #!/bin/bash
 # Installs what the tests need: a C compiler for the race detector, the real AWS
-# clients, tools for network namespaces and for packages, a TPM emulator, and a small
-# Debian that systemd-nspawn boots. Running it again is quick.
+# clients, tools for network namespaces and for packages, a TPM emulator, a small Debian
+# that systemd-nspawn boots, and a real Vault, which takes minutes to build the first
+# time. Running it again is quick.
 #
 # What cannot be had (no root, no registry) is named, and the tests that need it skip;
 # with CI=true that is a failure instead.
@@ -80,12 +81,29 @@ install_tree() {
 	fi
 }
 
+# The binary's name says what it was built from; the harness looks for the same name.
+build_vault() {
+	local key binary
+	key=$(cd vaultreal && { go env GOVERSION && cat go.mod go.sum main.go; } | sha256sum | cut -c1-16)
+	binary=$cache/vaultreal-$key
+	[[ -x $binary ]] && return 0
+	echo "install: building a real Vault, which takes up to ten minutes" >&2
+	mkdir -p "$cache"
+	find "$cache" -maxdepth 1 -name 'vaultreal-*' -mtime +30 -delete
+	if (cd vaultreal && nice go build -ldflags='-s -w' -o "$binary.new" .) >&2; then
+		mv "$binary.new" "$binary"
+	else
+		lacks "go could not build a real Vault"
+	fi
+}
+
 install_packages "${packages[@]}"
 install_squid
 # Some builds of nodejs bring npm along, and Debian's does not.
 command -v npm >/dev/null || install_packages npm
 install_node_modules
 install_tree
+build_vault
 if ((missing)) && [[ ${CI:-} == true ]]; then
 	echo "install: CI=true, so nothing may be missing" >&2
 	exit 1

@@ -50,6 +50,7 @@ func (c *Control) serve(w http.ResponseWriter, r *http.Request, part, role strin
 	}
 	switch {
 	case hits.has(Hang):
+		_, _ = io.Copy(io.Discard, io.LimitReader(r.Body, maxOrder)) // before that, the server does not see the client go
 		<-r.Context().Done()
 		panic(http.ErrAbortHandler)
 	case hits.has(Reset):

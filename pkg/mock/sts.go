@@ -36,8 +36,8 @@ type STSRole struct {
 	Longest    time.Duration // the maximum session duration; an hour if zero, as in AWS
 }
 
-// An Assumption is an AssumeRole call with a good signature, or one of
-// AssumeRoleWithWebIdentity with a good token, granted or not.
+// An Assumption is a call of AssumeRole or GetFederationToken with a good signature, or
+// one of AssumeRoleWithWebIdentity with a good token, granted or not.
 type Assumption struct {
 	By   string     `json:"by"`   // the role, the user or the token's subject
 	Key  string     `json:"key"`  // the access key ID that signed; empty with a token
@@ -47,8 +47,8 @@ type Assumption struct {
 	At   time.Time  `json:"at"`   // when
 }
 
-// An STS answers AssumeRole and AssumeRoleWithWebIdentity calls like the Security Token
-// Service. It verifies signatures (Signature Version 4) and session tokens by the keys
+// An STS answers AssumeRole, AssumeRoleWithWebIdentity and GetFederationToken like the
+// Security Token Service, the last for every user. It verifies signatures (Signature Version 4) and session tokens by the keys
 // that it knows, tokens by the keys that their issuers publish, and the parameters by
 // the service's limits. Beside what every stand-in has, GET
 // /_mock/assumptions tells of the calls.
@@ -95,8 +95,7 @@ func (s *STS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil || formErr != nil {
 		form = url.Values{}
 	}
-	role := path.Base(form.Get("RoleArn"))
-	s.serve(w, r, Credentials, role, func(hits faults) reply { return s.answer(r, body, form, hits) })
+	s.serve(w, r, Credentials, subject(form), func(hits faults) reply { return s.answer(r, body, form, hits) })
 }
 
 func (s *STS) answer(r *http.Request, body []byte, form url.Values, hits faults) reply {
@@ -129,13 +128,24 @@ func (s *STS) answer(r *http.Request, body []byte, form url.Values, hits faults)
 	if hits.has(Expired) {
 		ends = now.Add(-time.Minute)
 	}
-	made := s.keys.session(path.Base(form.Get("RoleArn")), ends)
+	made := s.keys.session(subject(form), ends)
 	call.Made = made.id
 	s.note(call)
 	if hits.has(Incomplete) {
 		made.secret = ""
 	}
+	if form.Get("Action") == federationToken {
+		return federated(made, form)
+	}
 	return assumed(made, form, who)
+}
+
+// subject is the name of whom a session is for.
+func subject(form url.Values) string {
+	if form.Get("Action") == federationToken {
+		return form.Get("Name")
+	}
+	return path.Base(form.Get("RoleArn"))
 }
 
 // withIdentity is the action that a token is for.
@@ -167,8 +177,12 @@ func (s *STS) note(call Assumption) {
 
 // judge checks the parameters, and then the role's trust.
 func (s *STS) judge(signer key, form url.Values) *awsError {
-	if action := form.Get("Action"); action != "AssumeRole" && action != withIdentity || form.Get("Version") != "2011-06-15" {
+	action := form.Get("Action")
+	if !slices.Contains([]string{"AssumeRole", withIdentity, federationToken}, action) || form.Get("Version") != "2011-06-15" {
 		return &awsError{http.StatusBadRequest, "InvalidAction", "Could not find operation"}
+	}
+	if action == federationToken {
+		return judgeFederation(signer, form)
 	}
 	if wrong := checkForm(form); wrong != nil {
 		return wrong
@@ -233,20 +247,27 @@ func (e *awsError) reply() reply {
 func assumed(made key, form url.Values, who identity) reply {
 	arn := strings.Split(form.Get("RoleArn"), ":")
 	user := fmt.Sprintf("arn:%s:sts::%s:assumed-role/%s/%s", arn[1], arn[4], path.Base(arn[5]), form.Get("RoleSessionName"))
-	secretField, more := "", ""
-	if made.secret != "" {
-		secretField = "<SecretAccessKey>" + made.secret + "</SecretAccessKey>"
-	}
+	more := ""
 	action := form.Get("Action")
 	if action == withIdentity {
 		more = fmt.Sprintf("    <SubjectFromWebIdentityToken>%s</SubjectFromWebIdentityToken><Provider>%s</Provider><Audience>%s</Audience>\n",
 			escapeXML(who.subject), escapeXML(who.issuer), escapeXML(who.audience))
 	}
 	body := fmt.Appendf(nil, "<%[1]sResponse xmlns=%[2]q>\n  <%[1]sResult>\n    <AssumedRoleUser><AssumedRoleId>AROAEXAMPLE:%[3]s</AssumedRoleId><Arn>%[4]s</Arn></AssumedRoleUser>\n"+
-		"    <Credentials><AccessKeyId>%[5]s</AccessKeyId>%[6]s<SessionToken>%[7]s</SessionToken><Expiration>%[8]s</Expiration></Credentials>\n%[9]s  </%[1]sResult>\n"+
+		"    %[5]s\n%[6]s  </%[1]sResult>\n"+
 		"  <ResponseMetadata><RequestId>00000000-0000-0000-0000-000000000000</RequestId></ResponseMetadata>\n</%[1]sResponse>\n",
-		action, stsNamespace, escapeXML(form.Get("RoleSessionName")), escapeXML(user), made.id, secretField, made.token, made.ends.UTC().Format(time.RFC3339), more)
+		action, stsNamespace, escapeXML(form.Get("RoleSessionName")), escapeXML(user), made.xml(), more)
 	return reply{status: http.StatusOK, contentType: "text/xml", body: body}
+}
+
+// xml is what an answer says about the keys that it brings.
+func (k key) xml() string {
+	secretField := ""
+	if k.secret != "" {
+		secretField = "<SecretAccessKey>" + k.secret + "</SecretAccessKey>"
+	}
+	return fmt.Sprintf("<Credentials><AccessKeyId>%s</AccessKeyId>%s<SessionToken>%s</SessionToken><Expiration>%s</Expiration></Credentials>",
+		k.id, secretField, k.token, k.ends.UTC().Format(time.RFC3339))
 }
 
 func escapeXML(text string) string {

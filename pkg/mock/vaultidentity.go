@@ -44,7 +44,7 @@ func (v *Vault) identity(c *vaultCall) (*envelope, *vaultError) {
 	case c.below == "oidc/.well-known/openid-configuration":
 		env := with(map[string]any{
 			"issuer": c.issuer(), "jwks_uri": c.issuer() + "/.well-known/keys", "response_types_supported": []string{"id_token"},
-			"subject_types_supported": []string{"public"}, "id_token_signing_alg_values_supported": []string{"ES256"},
+			"subject_types_supported": []string{"public"}, "id_token_signing_alg_values_supported": []string{"RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "EdDSA"},
 		})
 		env.bare = true
 		return env, nil

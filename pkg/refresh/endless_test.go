@@ -15,8 +15,9 @@ type keyFile struct {
 	*upstream
 	content, seen string        // guarded by upstream.mu
 	life          time.Duration // guarded by upstream.mu; zero for no end
-	every         time.Duration
-	ran, ended    bool // guarded by upstream.mu
+	every, slow   time.Duration // slow is how long it takes to give what was read
+	once          bool          // a replacement is told of once
+	ran, ended    bool          // guarded by upstream.mu
 }
 
 func (f *keyFile) Fetch(ctx context.Context, key credential.Key) (credential.Credential, error) {
@@ -27,6 +28,11 @@ func (f *keyFile) Fetch(ctx context.Context, key credential.Key) (credential.Cre
 	defer f.mu.Unlock()
 	f.seen = f.content
 	c := &credential.AWS{AccessKeyID: f.content, Issued: time.Now()}
+	if f.slow > 0 {
+		f.mu.Unlock()
+		time.Sleep(f.slow)
+		f.mu.Lock()
+	}
 	if f.life > 0 {
 		c.Expires = c.Issued.Add(f.life)
 	}
@@ -40,7 +46,11 @@ func (f *keyFile) Reread(credential.Key) time.Duration { return f.every }
 func (f *keyFile) Replaced() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.seen != "" && f.seen != f.content
+	replaced := f.seen != "" && f.seen != f.content
+	if replaced && f.once {
+		f.seen = f.content
+	}
+	return replaced
 }
 
 // Run implements refresh.Runner.
@@ -86,6 +96,34 @@ func TestWhatWasReplacedIsFetchedAtOnceAlsoIfItEndsEarlier(t *testing.T) {
 			if got := h.must("key"); got.AccessKeyID != next.content {
 				t.Errorf("a second after %s there is %q in stock", next.content, got.AccessKeyID)
 			}
+		}
+	})
+}
+
+func TestWhatIsReplacedWhileItIsReadIsFetchedOnceMore(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		file := &keyFile{upstream: newUpstream("key"), content: "first", slow: 3 * time.Second, once: true}
+		h.run(h.loop("file", file))
+		time.Sleep(1500 * time.Millisecond)
+		file.set(func() { file.content = "second" })
+		time.Sleep(5 * time.Second)
+		settle()
+		if got := h.must("key"); got.AccessKeyID != "second" {
+			t.Errorf("there is %q in stock", got.AccessKeyID)
+		}
+	})
+}
+
+func TestWhatWasReplacedIsListedAnew(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		file := &keyFile{upstream: newUpstream("key"), content: "first", once: true}
+		h.run(h.loop("file", file))
+		settle()
+		file.set(func() { file.content = "second" })
+		time.Sleep(1100 * time.Millisecond)
+		settle()
+		if n := file.listed(); n != 2 {
+			t.Errorf("listed %d times, want once more after the replacement", n)
 		}
 	})
 }

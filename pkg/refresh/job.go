@@ -24,6 +24,7 @@ type job struct {
 	waiting  bool          // next is a back-off, not a due time
 	asking   bool          // an attempt is under way
 	hurried  bool          // there is a reason to ask again at once if that fails
+	stale    bool          // what the attempt under way may have read was replaced
 	failures int           // in a row
 	barren   int           // answers in a row that left us no better off
 	err      error         // of the last attempt

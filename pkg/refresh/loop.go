@@ -4,7 +4,9 @@ import (
 	"container/heap"
 	"context"
 	"fmt"
+	"maps"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -107,12 +109,17 @@ func (l *Loop) Run(ctx context.Context) {
 	defer l.accompany(ctx)()
 	defer attempts.Wait()
 	l.Begin()
+	var compared time.Time
 	for {
 		if l.filesChanged() {
 			l.hurry()
 		}
-		if r, ok := l.Source.(Replacer); ok && r.Replaced() {
-			l.refetch()
+		// Not at each nudge: what was replaced counts as that until it was fetched.
+		if r, ok := l.Source.(Replacer); ok && time.Since(compared) >= pulse/2 {
+			compared = time.Now()
+			if r.Replaced() {
+				l.refetch()
+			}
 		}
 		wait := l.dispatch(ctx, &attempts)
 		select {
@@ -274,14 +281,20 @@ func (l *Loop) hurry() {
 	}
 }
 
-// refetch asks for everything anew, since what is in stock was replaced.
+// refetch asks for everything anew, since what is in stock was replaced. An attempt
+// under way may have seen what was there before, so another one follows.
 func (l *Loop) refetch() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.Log.Info().Msg("what this upstream gives was replaced, fetching it anew")
 	l.paused = time.Time{}
-	for _, j := range l.jobs {
+	jobs := slices.Collect(maps.Values(l.jobs))
+	if l.lister != nil {
+		jobs = append(jobs, l.lister)
+	}
+	for _, j := range jobs {
 		if j.holder == "" {
+			j.stale = j.asking
 			l.queue.plan(j, time.Now())
 		}
 	}
@@ -349,6 +362,10 @@ func (l *Loop) conclude(ctx context.Context, j *job, keys []credential.Key, c cr
 	} else if l.jobs[j.key] == j { // not withdrawn meanwhile
 		l.settle(j, c, err, time.Now().Round(0))
 	}
+	if j.stale && j.place >= 0 {
+		l.queue.plan(j, time.Now())
+	}
+	j.stale = false
 }
 
 // ask calls the source, bounded in time.

@@ -102,6 +102,9 @@ func (l *Loop) Missing() []string {
 // list and everything if there are none. The error names what failed; what is in
 // stock stays. An attempt already under way is joined.
 func (l *Loop) Refresh(ctx context.Context, names ...string) error {
+	if h, ok := l.Source.(Hurrier); ok {
+		h.Hurry()
+	}
 	var listed error
 	if len(names) == 0 {
 		listed = l.hasten(ctx, func(j *job) bool { return j.list })

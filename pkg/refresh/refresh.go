@@ -47,8 +47,9 @@ type Watcher interface{ Changed() bool }
 
 // A Replacer is a Source whose credentials may be replaced before they end, such as
 // those in a file. Replaced, which is asked every second, reports whether they are
-// others than those that were fetched last: a reason to fetch everything again at
-// once. What such a source gives counts, also if it ends earlier than what is in stock.
+// others than those that were fetched last, for each replacement once at least: a reason
+// to list and fetch everything again at once. What such a source gives counts, also if it
+// ends earlier than what is in stock.
 type Replacer interface{ Replaced() bool }
 
 // A Rereader is a Source of credentials without an end that knows how long one may
@@ -61,6 +62,10 @@ type Rereader interface {
 // such as a session with its upstream. Run returns soon after ctx ends, which it does
 // after the last attempt did; it may give back then what it has.
 type Runner interface{ Run(ctx context.Context) }
+
+// A Hurrier is a Source that keeps itself from asking too often. Hurry ends such a
+// pause: somebody wants to know whether it works now.
+type Hurrier interface{ Hurry() }
 
 // Declared returns the keys that the configuration of source names, if it does.
 func Declared(source Source) []credential.Key {

@@ -102,6 +102,9 @@ type Upstream struct {
 	LastError string `json:"last_error,omitempty"`
 	// SkewSeconds is how far the upstream's clock is ahead of ours.
 	SkewSeconds float64 `json:"skew_seconds"`
+	// Detail is what else there is to say of this kind of upstream, such as how a login
+	// stands.
+	Detail string `json:"detail,omitempty"`
 }
 
 // A Caller is a local account and unit, and what it asked for since the start.
@@ -211,7 +214,7 @@ func (r Report) MarshalJSON() ([]byte, error) {
 		inSeconds(&c.Issued, &c.Expires, &c.RefreshedAt, &c.NextRefresh, &c.WithdrawnAt)
 	})
 	p.Upstreams = each(r.Upstreams, func(u *Upstream) {
-		u.LastError = text(u.LastError)
+		u.LastError, u.Detail = text(u.LastError), text(u.Detail)
 		inSeconds(&u.LastList, &u.NextList)
 	})
 	p.Callers = each(r.Callers, func(c *Caller) {

@@ -66,6 +66,7 @@ func busy() Report {
 		Upstreams: []Upstream{
 			{Name: "datacenter", Kind: "ims", State: OK, Required: true, LastList: now.Add(-10 * time.Minute), NextList: now.Add(50 * time.Minute), SkewSeconds: -4},
 			{Name: "finance", Kind: "sts", State: Failing, Required: true, Failures: 14, LastError: "connection refused"},
+			{Name: "vault", Kind: "vault", State: OK, Required: true, Detail: "logged in by approle,\x1b[31m the token ends in 40m"},
 			{Name: "later", Kind: "ims", State: Unknown},
 		},
 		Callers: []Caller{
@@ -99,7 +100,7 @@ func TestReportJSONHoldsNothingThatATerminalObeys(t *testing.T) {
 	r := Report{
 		Missing: []string{nasty}, Notices: []string{nasty},
 		Credentials: []Credential{{LastError: nasty}},
-		Upstreams:   []Upstream{{LastError: nasty}},
+		Upstreams:   []Upstream{{LastError: nasty, Detail: nasty}},
 		Callers:     []Caller{{User: nasty, Unit: nasty, UserAgent: nasty}},
 		Reload:      &Reload{Error: nasty},
 	}
@@ -109,7 +110,7 @@ func TestReportJSONHoldsNothingThatATerminalObeys(t *testing.T) {
 	}
 	texts := []string{
 		got.Missing[0], got.Notices[0], got.Credentials[0].LastError,
-		got.Upstreams[0].LastError, got.Callers[0].User, got.Callers[0].Unit, got.Callers[0].UserAgent, got.Reload.Error,
+		got.Upstreams[0].LastError, got.Upstreams[0].Detail, got.Callers[0].User, got.Callers[0].Unit, got.Callers[0].UserAgent, got.Reload.Error,
 	}
 	for _, s := range texts {
 		if !isClean(s) || len(s) > 2*maxText || s == "" {

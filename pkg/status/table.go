@@ -25,17 +25,36 @@ const mostCallers = 10
 func (t Table) Write(w io.Writer, r Report) error {
 	var b strings.Builder
 	t.head(&b, r)
-	for _, g := range []grid{t.credentials(r), t.upstreams(r), t.callers(r)} {
-		if len(g.rows) > 0 {
-			b.WriteByte('\n')
-			g.write(&b, t)
-		}
+	for _, g := range []grid{t.credentials(r), t.upstreams(r)} {
+		t.grid(&b, g)
 	}
+	t.details(&b, r)
+	t.grid(&b, t.callers(r))
 	if n := len(r.Callers) - mostCallers; n > 0 {
 		fmt.Fprintf(&b, "and %d more callers\n", n)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+func (t Table) grid(b *strings.Builder, g grid) {
+	if len(g.rows) > 0 {
+		b.WriteByte('\n')
+		g.write(b, t)
+	}
+}
+
+// details are a line for each upstream that has more to say, below their grid.
+func (t Table) details(b *strings.Builder, r Report) {
+	for _, u := range r.Upstreams {
+		line := Clean(u.Name + ": " + u.Detail)
+		if t.Width > 0 {
+			line = cut(line, t.Width)
+		}
+		if u.Detail != "" {
+			b.WriteString(line + "\n")
+		}
+	}
 }
 
 func (t Table) head(b *strings.Builder, r Report) {

@@ -133,7 +133,7 @@ func FuzzTableIsSafeForATerminal(f *testing.F) {
 		report := Report{
 			Version: name, Missing: []string{name}, Notices: []string{notice}, Reload: &Reload{Error: trouble},
 			Credentials: []Credential{{Name: name, Variant: notice, State: State(name), LastError: trouble, Upstream: name}},
-			Upstreams:   []Upstream{{Name: name, Kind: name, State: Health(trouble), LastError: trouble}},
+			Upstreams:   []Upstream{{Name: name, Kind: name, State: Health(trouble), Detail: notice, LastError: trouble}},
 			Callers:     []Caller{{User: name, Unit: trouble, UserAgent: trouble}},
 		}
 		for line := range strings.SplitSeq(show(t, Table{Now: now, Width: width}, report), "\n") {

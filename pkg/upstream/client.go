@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -92,6 +93,14 @@ func roundTrip(transport *http.Transport, req *http.Request) (*Answer, error) {
 	return &Answer{Status: res.StatusCode, Header: res.Header, Body: body, received: received}, nil
 }
 
+// Certificate is the client certificate as it was last presented, nil for none.
+func (c *Client) Certificate() *x509.Certificate {
+	if used, ok := c.keyring.kept.Last(); ok {
+		return used.leaf
+	}
+	return nil
+}
+
 // Files lists the files that the client reads again when they change.
 func (c *Client) Files() []string { return c.options.Files() }
 
@@ -141,8 +150,11 @@ func clockSkew(sent, received, date time.Time) time.Duration {
 }
 
 // describe names a request for a message: method, URL without query, and the proxy
-// that carries it.
+// that carries it or the socket that it goes to.
 func describe(req *http.Request, p *proxy) string {
+	if socket := socketOf(req.Context()); socket != "" {
+		return fmt.Sprintf("%s %s on unix://%s", req.Method, req.URL.EscapedPath(), socket)
+	}
 	u := url.URL{Scheme: req.URL.Scheme, Host: req.URL.Host, Path: req.URL.Path, RawPath: req.URL.RawPath}
 	text := req.Method + " " + u.String()
 	if p.carries(req.URL) {

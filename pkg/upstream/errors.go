@@ -33,6 +33,8 @@ const (
 	ClassExpired    Class = "expired"    // a credential that is already past its end
 	ClassEmpty      Class = "empty"      // a success without content
 	ClassTooLarge   Class = "too_large"  // more than MaxAnswer bytes
+	ClassProgram    Class = "program"    // a program that cannot be started
+	ClassExit       Class = "exit"       // a program that ended with a failure
 	ClassCanceled   Class = "canceled"   // the caller gave up, which says nothing of the upstream
 )
 
@@ -55,7 +57,7 @@ const maxErrorText = 500
 // Error implements error.
 func (e *Error) Error() string {
 	var text strings.Builder
-	text.WriteString(e.Tried + ": " + printable(e.Err.Error()))
+	text.WriteString(e.Tried + ": " + Printable(e.Err.Error()))
 	for _, other := range e.others {
 		text.WriteString("; " + other.Error())
 	}
@@ -80,7 +82,7 @@ func (e *Error) Refused() bool { return e.Kind == ClassRefused }
 // can succeed.
 func (e *Error) Permanent() bool {
 	switch e.Kind {
-	case ClassRefused, ClassRequest, ClassRedirect, ClassEmpty:
+	case ClassRefused, ClassRequest, ClassRedirect, ClassEmpty, ClassProgram:
 		return true
 	case ClassProxy:
 		return e.Status == http.StatusProxyAuthRequired
@@ -195,8 +197,8 @@ func isErrno(err error) bool {
 	return ok
 }
 
-// printable makes text of mixed origin fit for one line of a log.
-func printable(text string) string {
+// Printable makes text of mixed origin fit for one line of a log.
+func Printable(text string) string {
 	text = strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return ' '

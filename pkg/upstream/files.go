@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // maxFile bounds a certificate file, in bytes; the bundle of all public authorities
@@ -29,7 +31,7 @@ func CheckReadable(paths []string) error {
 			err = f.Close()
 		}
 		if errors.Is(err, fs.ErrPermission) {
-			err = denied(path)
+			err = fmt.Errorf("%s: %w", path, Denied(path, "read"))
 		}
 		all = append(all, err)
 	}
@@ -72,9 +74,29 @@ func ReadFile(path string) ([]byte, error) {
 	return text, nil
 }
 
-// denied names what stands between the current user and a file: the file itself or
-// the outermost folder on the way that cannot be entered.
-func denied(path string) error {
+// CheckExecutable reports why the current user cannot run a program, with its owner and
+// mode if that is it. The error does not begin with the path.
+func CheckExecutable(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return Denied(path, "run")
+	case errors.Is(err, fs.ErrNotExist):
+		return errors.New("there is no such program")
+	case err != nil:
+		return err
+	case !info.Mode().IsRegular():
+		return errors.New("it is no program but another kind of file")
+	case unix.Faccessat(unix.AT_FDCWD, path, unix.X_OK, unix.AT_EACCESS) != nil:
+		return Denied(path, "run")
+	}
+	return nil
+}
+
+// Denied names what stands between the current user and a file: the file itself or
+// the outermost folder on the way that cannot be entered. The error does not begin with
+// the path.
+func Denied(path, to string) error {
 	me := userName(uint32(os.Geteuid()))
 	for at := path; ; at = filepath.Dir(at) {
 		info, err := os.Stat(at)
@@ -87,11 +109,11 @@ func denied(path string) error {
 			if info.IsDir() {
 				kind = "folder"
 			}
-			return fmt.Errorf("%s: user %s may not read it: the %s %s belongs to %s:%s with mode %04o",
-				path, me, kind, at, owner, group, info.Mode().Perm())
+			return fmt.Errorf("user %s may not %s it: the %s %s belongs to %s:%s with mode %04o",
+				me, to, kind, at, owner, group, info.Mode().Perm())
 		}
 		if at == filepath.Dir(at) {
-			return fmt.Errorf("%s: user %s may not read it: %w", path, me, err)
+			return fmt.Errorf("user %s may not %s it: %w", me, to, err)
 		}
 	}
 }

@@ -50,6 +50,13 @@ func (k *Kept[T]) Get() (current T, loaded bool, fault error) {
 	return k.current, k.loaded, err
 }
 
+// Last returns what Get returned last, without a look at the files.
+func (k *Kept[T]) Last() (current T, loaded bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.current, k.loaded
+}
+
 var errRotating = errors.New("the certificate files are being replaced")
 
 // settled loads the files and makes sure that they did not change meanwhile, so that

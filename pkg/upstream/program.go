@@ -9,7 +9,8 @@ import (
 type Program struct {
 	// Args are its absolute path and arguments; no shell sees them.
 	Args []string
-	// Env is its whole environment, as NAME=VALUE.
+	// Env is its environment, as NAME=VALUE. Besides it has a fixed PATH and the HOME of
+	// the account, unless these are set here, and nothing else.
 	Env []string
 	// Timeout bounds how long it may run. It is killed then, with all it started.
 	Timeout time.Duration

@@ -57,7 +57,7 @@ func (p *proxy) carries(u *url.URL) bool {
 
 // forRequest is an http.Transport's Proxy.
 func (p *proxy) forRequest(req *http.Request) (*url.URL, error) {
-	if !p.carries(req.URL) {
+	if socketOf(req.Context()) != "" || !p.carries(req.URL) {
 		return nil, nil
 	}
 	u := *p.url

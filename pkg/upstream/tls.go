@@ -24,7 +24,7 @@ type keyring struct {
 // A transport is the one for one state of the files.
 type transport struct {
 	*http.Transport
-	expires time.Time // of the client certificate; zero without one
+	leaf *x509.Certificate // of the client certificate; nil without one
 }
 
 func newKeyring(o Options, p *proxy, log zerolog.Logger) *keyring {
@@ -35,7 +35,7 @@ func newKeyring(o Options, p *proxy, log zerolog.Logger) *keyring {
 		if err != nil {
 			return nil, err
 		}
-		return &transport{k.newTransport(m), m.expires}, nil
+		return &transport{k.newTransport(m), m.leaf()}, nil
 	}, log)
 	return k
 }
@@ -45,16 +45,22 @@ func (k *keyring) hint(used *transport, fault error) string {
 	switch {
 	case fault != nil:
 		return fmt.Sprintf("; the certificate files changed but cannot be used: %v", fault)
-	case !used.expires.IsZero() && time.Now().After(used.expires):
-		return fmt.Sprintf("; our own certificate %s expired on %s", k.options.TLS.Certificate, used.expires.UTC().Format(time.RFC3339))
+	case used.leaf != nil && time.Now().After(used.leaf.NotAfter):
+		return fmt.Sprintf("; our own certificate %s expired on %s", k.options.TLS.Certificate, used.leaf.NotAfter.UTC().Format(time.RFC3339))
 	}
 	return ""
 }
 
 type material struct {
-	roots       *x509.CertPool // nil for the system's
-	certificate *tls.Certificate
-	expires     time.Time
+	roots       *x509.CertPool   // nil for the system's
+	certificate *tls.Certificate // nil for none
+}
+
+func (m material) leaf() *x509.Certificate {
+	if m.certificate == nil {
+		return nil
+	}
+	return m.certificate.Leaf
 }
 
 func readMaterial(o TLS) (material, error) {
@@ -88,7 +94,7 @@ func readMaterial(o TLS) (material, error) {
 	if err != nil {
 		return m, fmt.Errorf("tls.certificate %s with tls.key %s: %w", o.Certificate, o.Key, err)
 	}
-	m.certificate, m.expires = &pair, pair.Leaf.NotAfter
+	m.certificate = &pair
 	return m, nil
 }
 
@@ -133,7 +139,7 @@ func (k *keyring) newTransport(m material) *http.Transport {
 	t := &http.Transport{
 		Proxy:                  k.proxy.forRequest,
 		OnProxyConnectResponse: checkConnect,
-		DialContext:            dialer.DialContext,
+		DialContext:            dialSocket(dialer),
 		TLSClientConfig:        config,
 		TLSHandshakeTimeout:    k.options.Timeouts.TLS,
 		ResponseHeaderTimeout:  k.options.Timeouts.Header,
@@ -147,6 +153,16 @@ func (k *keyring) newTransport(m material) *http.Transport {
 		t.DialTLSContext = k.dialTLS(dialer, config)
 	}
 	return t
+}
+
+// dialSocket dials what WithSocket says instead of the address.
+func dialSocket(dialer *net.Dialer) func(context.Context, string, string) (net.Conn, error) {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		if socket := socketOf(ctx); socket != "" {
+			network, address = "unix", socket
+		}
+		return dialer.DialContext(ctx, network, address)
+	}
 }
 
 // dialTLS makes the first TLS connection where there is an https proxy: to the

@@ -16,9 +16,29 @@ const Marker = "PURSERMOCKSECRET"
 type Mock struct {
 	*Process
 	Address string // host and port
-	// STS and RolesAnywhere are the same of what is beside it, see StartMockWithSTS and
-	// StartMockWithRolesAnywhere.
-	STS, RolesAnywhere string
+	// STS, RolesAnywhere and Vault are the same of what is beside it, see StartMockWithSTS
+	// and the like.
+	STS, RolesAnywhere, Vault string
+}
+
+// StartMockWithVault starts one that has a Vault beside it.
+func StartMockWithVault(flags ...string) (*Mock, error) {
+	address, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	m, err := StartMock(append([]string{"--vault", address}, flags...)...)
+	if err != nil {
+		return nil, err
+	}
+	m.Vault = address
+	return m, nil
+}
+
+// OrderVault gives the Vault an order, such as POST vault/seal; see the mock's help.
+// The answer may be nil.
+func (m *Mock) OrderVault(method, what string, body, answer any) error {
+	return order("http://"+m.Vault, method, what, body, answer)
 }
 
 // StartMockWithSTS starts one that has an STS beside it.

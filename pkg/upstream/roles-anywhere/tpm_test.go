@@ -42,7 +42,8 @@ func startTPM(t *testing.T) string {
 	must(t, tpm.Start())
 	t.Cleanup(func() { _, _ = tpm.Process.Kill(), tpm.Wait() })
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		if _, err := os.Stat(socket); err == nil {
+		if c, err := net.Dial("unix", socket); err == nil {
+			must(t, c.Close())
 			return socket
 		}
 		if time.Now().After(deadline) {

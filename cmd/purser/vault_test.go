@@ -1,0 +1,84 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/rs/zerolog"
+
+	"github.com/purser-agent/purser/pkg/mock"
+	"github.com/purser-agent/purser/pkg/store"
+)
+
+// vaultHere is a Vault with a token, and the lines of an upstream that reads it.
+func vaultHere(t *testing.T, o mock.VaultOptions, secrets string) (*mock.Vault, string) {
+	t.Helper()
+	o.Tokens = append(o.Tokens, mock.VaultToken{ID: mock.Marker + "-token"})
+	vault := mock.NewVault(o)
+	return vault, fmt.Sprintf("  vault: {kind: vault, address: %q, auth: {method: token, token: %q}, %s}\n", serveHere(t, vault), mock.Marker+"-token", secrets)
+}
+
+func TestIdentityTokensAreForOtherUpstreamsOnly(t *testing.T) {
+	_, lines := vaultHere(t, mock.VaultOptions{
+		AWSRoles:  []mock.VaultAWSRole{{Name: "web"}},
+		OIDCRoles: []mock.VaultOIDCRole{{Name: "ci"}},
+	}, "aws: {roles: {web: {}}}, identity_tokens: {ci: {}}")
+	r := startAgent(t, "upstreams:\n"+lines+"grants: {everyone: {credentials: ['*']}}\n")
+	r.waitReady()
+	if _, list := r.get(""); list != "web" {
+		t.Errorf("everyone is shown %q", list)
+	}
+	if code, _ := r.get("ci"); code != 404 {
+		t.Errorf("a token is answered with %d", code)
+	}
+}
+
+func TestStatusSaysHowTheSessionWithVaultIs(t *testing.T) {
+	_, lines := vaultHere(t, mock.VaultOptions{AWSRoles: []mock.VaultAWSRole{{Name: "web"}}}, "aws: {roles: {web: {}}}")
+	r := startAgent(t, "upstreams:\n"+lines+"grants: {everyone: {credentials: ['*']}}\n")
+	r.waitReady()
+	report, err := r.client().Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := report.Upstreams[0].Detail; !strings.HasPrefix(got, "logged in until ") {
+		t.Errorf("got %q", got)
+	}
+}
+
+// What a reload has fetched for nothing is given back, users of AWS and all.
+func TestReloadThatIsRefusedLeavesNothingBehindInVault(t *testing.T) {
+	r := startAgent(t, "grants: {everyone: {credentials: ['*']}}\n")
+	r.waitReady()
+	vault := mock.NewVault(mock.VaultOptions{
+		AWSRoles: []mock.VaultAWSRole{{Name: "web", Type: mock.IAMUser}},
+		AppRoles: []mock.VaultAppRole{{Name: "host", RoleID: "host", SecretIDs: []mock.VaultSecretID{{ID: mock.Marker + "-secret-id"}}}},
+	})
+	ims, url := startIMS(t, "role")
+	ims.SetFaults(broken)
+	r.write(fmt.Sprintf(`upstreams:
+  dc: {kind: ims, url: %q}
+  vault: {kind: vault, address: %q, auth: {method: approle, role_id: host, secret_id: %q}, aws: {roles: {web: {path: creds/web, allow_iam_user: true}}}}
+grants: {everyone: {credentials: ['*']}}
+`, url, serveHere(t, vault), mock.Marker+"-secret-id"))
+	if err := r.reload(); err == nil {
+		t.Fatal("the reload was not refused")
+	}
+	if r := vault.Record(); r.LeasesMade != 1 || r.Leases != 0 || r.Tokens != 0 {
+		t.Errorf("%d of %d leases and %d tokens are left", r.Leases, r.LeasesMade, r.Tokens)
+	}
+}
+
+func TestBaseOfALoginIsLookedForWhereItIsConfigured(t *testing.T) {
+	for base, want := range map[string]string{
+		"upstream: dc":     `upstream "vault": auth.base.upstream: there is no upstream "dc"`,
+		"credential: demo": `upstream "vault": auth.base.credential: no upstream gives a credential "demo"`,
+		"credential: web":  `upstream "vault": auth.base: it is its own base, by way of vault`,
+	} {
+		c := loadText(t, "upstreams: {vault: {kind: vault, address: 'https://vault.example.com', auth: {method: aws, base: {"+base+"}}, aws: {roles: {web: {}}}}}\n")
+		if _, err := openSources(c.Upstreams, &store.Store{}, surroundings{log: zerolog.Nop()}); err == nil || err.Error() != want {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+}

@@ -1,0 +1,288 @@
+package vault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/purser-agent/purser/pkg/awsapi"
+	"github.com/purser-agent/purser/pkg/credential"
+	"github.com/purser-agent/purser/pkg/upstream"
+)
+
+// An awsRole makes keys below sts/ or creds/ of an AWS engine. What it gave last is at
+// hand, since the keys of a user are renewed rather than made again.
+type awsRole struct {
+	options     Role
+	mount       string
+	path        string // below the mount
+	sessionName string
+	session     keeper
+	leases      *leases
+	unknown     *atomic.Int64
+	log         zerolog.Logger
+
+	mu   sync.Mutex // guards last
+	last given
+}
+
+// A keeper is an asker that can tell its tokens from one another.
+type keeper interface {
+	asker
+	// generation counts the tokens so far; one that is renewed stays the same.
+	generation() int
+}
+
+// given is what an awsRole gave.
+type given struct {
+	keys    *credential.AWS
+	asked   time.Time     // when Vault was
+	lease   string        // of a user's keys only
+	life    time.Duration // the longest of that lease
+	token   int           // which of the session's tokens it was made with
+	refused error         // what was wrong with what Vault made instead
+}
+
+func (r *awsRole) reread() time.Duration { return 0 }
+
+// Bounds of asking.
+const (
+	// soonest is the least time between two questions for keys that live so short that
+	// the schedule would ask more often.
+	soonest = 15 * time.Second
+	// afterUser is how long Vault is not asked again for keys of a role that creates
+	// users, which are not wanted.
+	afterUser = 15 * time.Minute
+	// worthwhile is how much longer keys must live to be better than those there are.
+	worthwhile = 5 * time.Second
+	// stillThere is how often Vault is asked whether a user is still there that cannot
+	// live longer at present.
+	stillThere = 5 * time.Minute
+)
+
+func (r *awsRole) fetch(ctx context.Context) (credential.Credential, error) {
+	before := r.given()
+	now := time.Now()
+	if before.refused != nil && now.Sub(before.asked) < afterUser {
+		return nil, before.refused
+	}
+	if keys := before.keys; keys != nil && now.Before(keys.Expires) {
+		if keys.Expires.Sub(keys.Issued) < 3*soonest && now.Sub(before.asked) < soonest {
+			return keys, nil
+		}
+		if before.lease != "" {
+			if keys, err := r.renew(ctx, before); keys != nil || err != nil {
+				return keys, err
+			}
+		}
+	}
+	return r.create(ctx)
+}
+
+func (r *awsRole) given() given {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.last
+}
+
+func (r *awsRole) give(now given) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.last = now
+}
+
+// create has Vault make keys.
+func (r *awsRole) create(ctx context.Context) (credential.Credential, error) {
+	a, err := r.session.ask(ctx, r.request(r.options.RoleARN))
+	if isCause(err, needsRoleARN) && r.options.RoleARN == "" {
+		var arn string
+		if arn, err = r.findARN(ctx, err); err == nil {
+			a, err = r.session.ask(ctx, r.request(arn))
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	now, err := r.read(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	r.give(now)
+	if now.refused != nil {
+		return nil, now.refused
+	}
+	r.leases.keep(a.secret.LeaseID, lease{ends: now.keys.Expires, user: now.lease != ""})
+	return now.keys, nil
+}
+
+func (r *awsRole) request(arn string) request {
+	asked := map[string]string{"role_session_name": r.sessionName}
+	if arn != "" {
+		asked["role_arn"] = arn
+	}
+	if r.options.TTL > 0 {
+		asked["ttl"] = strconv.Itoa(int(r.options.TTL/time.Second)) + "s"
+	}
+	out := request{method: r.options.Method, path: r.mount + "/" + r.path}
+	if r.options.Method == "POST" {
+		out.body = map[string]any{}
+		for name, value := range asked {
+			out.body[name] = value
+		}
+		return out
+	}
+	out.query = url.Values{}
+	for name, value := range asked {
+		out.query.Set(name, value)
+	}
+	return out
+}
+
+// findARN looks up which role of AWS the role in Vault may assume, as Attaché did.
+func (r *awsRole) findARN(ctx context.Context, needed error) (string, error) {
+	_, name, _ := strings.Cut(r.path, "/")
+	a, err := r.session.ask(ctx, request{path: r.mount + "/roles/" + name})
+	if err != nil {
+		return "", instead(needed, "the role %q in Vault may assume several roles; say which by role_arn", name)
+	}
+	var arns []string
+	list, _ := a.secret.Data["role_arns"].([]any)
+	for _, one := range list {
+		if text, ok := one.(string); ok {
+			if _, ok := awsapi.ParseRole(text); ok {
+				arns = append(arns, text)
+			}
+		}
+	}
+	switch {
+	case len(arns) == 1:
+		return arns[0], nil
+	case len(arns) == 0:
+		return "", instead(needed, "the role %q in Vault may assume no role; say which by role_arn", name)
+	}
+	slices.Sort(arns)
+	more := ""
+	if n := len(arns) - mostNamed; n > 0 {
+		arns, more = arns[:mostNamed], fmt.Sprintf(" and %d more", n)
+	}
+	return "", instead(needed, "the role %q in Vault may assume several roles; set role_arn to one of %s%s", name, strings.Join(arns, ", "), more)
+}
+
+// mostNamed bounds how many ARNs one message has.
+const mostNamed = 5
+
+// read takes keys from an answer.
+func (r *awsRole) read(ctx context.Context, a *answer) (given, error) {
+	data := a.secret.Data
+	field := "session_token"
+	if data[field] == nil && data["security_token"] != nil { // its name in older servers
+		field = "security_token"
+	}
+	out := given{asked: time.Now(), token: r.session.generation()}
+	if isUser(data) {
+		if !r.options.AllowIAMUser {
+			out.refused = r.refuse(ctx, a)
+			return out, nil
+		}
+		field, out.lease = "", a.secret.LeaseID
+	}
+	keys, err := keysIn(a, data, "access_key", "secret_key", field)
+	if err != nil {
+		return given{}, err
+	}
+	if arn, ok := data["arn"].(string); ok {
+		parsed, _ := credential.ParseARN(arn)
+		keys.AccountID = parsed.Account
+	}
+	keys.RoleARN = r.options.RoleARN
+	expires := a.sent.Add(r.left(a, out.lease != ""))
+	if err := a.checkEnd(expires); err != nil {
+		return given{}, err
+	}
+	keys.Issued, keys.Expires = wall(a.sent.Add(-a.age)), wall(expires)
+	out.keys, out.life = keys, expires.Sub(a.sent)
+	return out, nil
+}
+
+// isUser reports whether keys are those of a new IAM user: they have neither a session
+// token, by whatever name, nor a life of their own.
+func isUser(data map[string]any) bool {
+	return data["access_key"] != nil && data["security_token"] == nil && data["session_token"] == nil && data["ttl"] == nil
+}
+
+// left is how long keys live from the moment in which they were asked for.
+func (r *awsRole) left(a *answer, user bool) time.Duration {
+	if user {
+		life, ok := inSeconds(a.secret.LeaseDuration)
+		if !ok {
+			life = unknownLife
+		}
+		return r.withToken(a.sent, life-a.age)
+	}
+	left, known := lifespan{ttl: numeral(a.secret.Data["ttl"]), lease: a.secret.LeaseDuration, asked: r.options.TTL, age: a.age}.left()
+	if !known {
+		r.log.Warn().Int("so_far", int(r.unknown.Add(1))).Stringer("taken_for", left).Str("path", r.mount+"/"+r.path).
+			Msg("Vault does not say how long these keys live, or says what cannot be; taking the least")
+	}
+	return left
+}
+
+// withToken bounds the life of a user's keys, which go with the token.
+func (r *awsRole) withToken(sent time.Time, life time.Duration) time.Duration {
+	if ends, ok := r.session.ends(); ok {
+		life = min(life, ends.Sub(sent))
+	}
+	return life
+}
+
+// refuse gives back a user that nobody asked for.
+func (r *awsRole) refuse(ctx context.Context, a *answer) error {
+	_, name, _ := strings.Cut(r.path, "/")
+	returned := "and was given back"
+	if err := r.leases.revokeOne(ctx, a.secret.LeaseID); err != nil {
+		returned = "and cannot be given back (a policy must allow update on sys/leases/revoke)"
+	}
+	return a.raw.Errorf(upstream.ClassRequest, "the role %q in Vault has the credential type iam_user: each question creates an IAM user, which is deleted when the token ends; this one was created %s. Choose a role of type assumed_role, or set allow_iam_user", name, returned)
+}
+
+// renew has the keys of a user live longer, if that can be. Without keys and an error
+// they are to be made anew.
+func (r *awsRole) renew(ctx context.Context, before given) (credential.Credential, error) {
+	if before.token != r.session.generation() {
+		return nil, nil // they end with another token
+	}
+	ends, bounded := r.session.ends()
+	pointless := bounded && ends.Before(before.keys.Expires.Add(worthwhile)) // new ones would end with the token as well
+	if pointless && time.Since(before.asked) < stillThere {
+		return before.keys, nil
+	}
+	sent, life, err := r.leases.renew(ctx, before.lease)
+	if fault, ok := errors.AsType[*upstream.Error](err); ok && fault.Status >= 400 && fault.Status < 500 && fault.Kind != upstream.ClassThrottled {
+		return nil, nil // the lease is gone, or may not be renewed
+	}
+	if err != nil {
+		return nil, err
+	}
+	before.asked = time.Now()
+	ends = wall(sent.Add(r.withToken(sent, life)))
+	switch longer := ends.After(before.keys.Expires.Add(worthwhile)); {
+	case longer:
+		keys := *before.keys
+		keys.Issued, keys.Expires = wall(sent), ends
+		before.keys, before.life = &keys, max(before.life, ends.Sub(sent))
+	case !pointless && life < before.life/2:
+		return nil, nil // the lease has reached its limit
+	}
+	r.give(before)
+	r.leases.keep(before.lease, lease{ends: before.keys.Expires, user: true})
+	return before.keys, nil
+}

@@ -1,0 +1,119 @@
+package vault
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/purser-agent/purser/pkg/credential"
+	"github.com/purser-agent/purser/pkg/mock"
+)
+
+var quiet = zerolog.Nop()
+
+// Cases 5 and 6: nobody gets the keys of an IAM user unasked, and none is left behind.
+func TestIAMUserIsRefusedAndGivenBack(t *testing.T) {
+	for _, newer := range []bool{false, true} {
+		o := one(mock.VaultAWSRole{Type: mock.IAMUser})
+		o.Newer = newer
+		s := newSite(t, o, func(o *Options) { o.AWS.Roles["web"] = Role{Path: "creds/web"} })
+		want := `GET /v1/aws/creds/web: the role "web" in Vault has the credential type iam_user: each question creates an IAM user, which is deleted when the token ends; this one was created and was given back. Choose a role of type assumed_role, or set allow_iam_user`
+		for range 3 {
+			if _, err := s.get(t, "web"); err == nil || s.says(t, err) != want {
+				t.Errorf("newer %v: got %v, want %s", newer, err, want)
+			}
+		}
+		if r := s.vault.Record(); r.LeasesMade != 1 || r.LeasesRevoked != 1 || r.Leases != 0 {
+			t.Errorf("newer %v: %d users made, %d revoked", newer, r.LeasesMade, r.LeasesRevoked)
+		}
+	}
+}
+
+func TestIAMUserThatCannotBeGivenBackIsSaid(t *testing.T) {
+	s := newSite(t, one(mock.VaultAWSRole{Type: mock.IAMUser}), func(o *Options) { o.AWS.Roles["web"] = Role{Path: "creds/web"} })
+	s.vault.SetPolicy("purser", mock.VaultRule{Path: "aws/creds/*", Capabilities: []string{"read"}})
+	_, err := s.get(t, "web")
+	if want := "this one was created and cannot be given back (a policy must allow update on sys/leases/revoke)."; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want %q in it", err, want)
+	}
+}
+
+// userKeys is the answer that has the keys of a new user.
+func userKeys(id string) *secret {
+	return &secret{LeaseID: "aws/creds/web/" + id, Renewable: true, LeaseDuration: "2764800", Data: map[string]any{"access_key": id, "secret_key": "s", "security_token": nil}}
+}
+
+// userOn is a role that makes users, and what fetches it and looks at what comes.
+func userOn(t *testing.T, s *script) func(id string, ends time.Duration, asked int) {
+	r := &awsRole{options: Role{AllowIAMUser: true}, mount: "aws", path: "creds/web", session: s, leases: newLeases(s, quiet), log: quiet}
+	return func(id string, ends time.Duration, asked int) {
+		t.Helper()
+		c, err := r.fetch(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys := c.(*credential.AWS)
+		if keys.AccessKeyID != id || len(s.asked) != asked || !keys.SessionToken.Empty() {
+			t.Errorf("got %s after %d questions, want %s after %d", keys.AccessKeyID, len(s.asked), id, asked)
+		}
+		lives(t, keys, ends)
+	}
+}
+
+// Case 54: the keys of a user end with the token, whatever the lease says; renewing
+// the token, then the lease, keeps them.
+func TestKeysOfAUserEndWithTheToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{end: time.Now().Add(time.Hour), secrets: []*secret{
+			userKeys("AKIA1"), {LeaseDuration: "2764800"}, {LeaseDuration: "2764800"}, {LeaseDuration: "2700"}, {LeaseDuration: "2700"}, userKeys("AKIA2"),
+		}}
+		fetch := userOn(t, s)
+		fetch("AKIA1", time.Hour, 1)
+		time.Sleep(30 * time.Minute)
+		fetch("AKIA1", 30*time.Minute, 2) // still there, and new ones would end no later
+		fetch("AKIA1", 30*time.Minute, 2)
+		s.end = time.Now().Add(2 * time.Hour)
+		fetch("AKIA1", 2*time.Hour, 3) // renewed
+		time.Sleep(90 * time.Minute)
+		s.end = time.Now().Add(40 * 24 * time.Hour)
+		fetch("AKIA1", 45*time.Minute, 4)  // renewed, and close to the lease's own limit
+		fetch("AKIA2", 32*24*time.Hour, 6) // which it has reached
+	})
+}
+
+// Case 52: what went with another token is not renewed.
+func TestKeysOfAUserWhoseTokenIsGoneAreMadeAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{end: time.Now().Add(time.Hour), secrets: []*secret{userKeys("AKIA1"), userKeys("AKIA2")}}
+		fetch := userOn(t, s)
+		fetch("AKIA1", time.Hour, 1)
+		s.token++
+		s.end = time.Now().Add(2 * time.Hour)
+		fetch("AKIA2", 2*time.Hour, 2)
+	})
+}
+
+// A user is asked for once, and while its lease is there renewed.
+func TestUserIsRenewedRatherThanMadeAgain(t *testing.T) {
+	o := one(mock.VaultAWSRole{Type: mock.IAMUser})
+	o.Tokens = []mock.VaultToken{{ID: mock.Marker, Root: true}}
+	s := newSite(t, o, func(o *Options) {
+		o.Auth.Token.Value = credential.NewSecret(mock.Marker)
+		o.AWS.Roles["web"] = Role{Path: "creds/web", AllowIAMUser: true}
+	})
+	first := s.fetch(t, "web")
+	lives(t, first, 768*time.Hour)
+	s.fetch(t, "web")
+	s.fetch(t, "web")
+	if r := s.vault.Record(); r.LeasesMade != 1 || r.LeasesRenewed != 2 {
+		t.Errorf("%d users made, leases renewed %d times", r.LeasesMade, r.LeasesRenewed)
+	}
+	s.vault.RevokeLeases()
+	if again := s.fetch(t, "web"); again.AccessKeyID == first.AccessKeyID {
+		t.Error("keys of a lease that was revoked were given again")
+	}
+}
