@@ -46,6 +46,7 @@ func liveWith(t *testing.T, kind packaging) {
 		{"real clients of two users with no variable set", h.realClients},
 		{"as little exposed as promised", h.exposure},
 		{"names, TLS and secrets that systemd loads", h.loadCredential},
+		{"a program that prints keys", h.program},
 		{"a socket that a group may use", h.socketGroup},
 		{"an application waits for it, but only at its start", h.gating},
 		{"restarts and a crash", h.restarts},

@@ -127,7 +127,9 @@ func TestPackagesAreClean(t *testing.T) {
 		rpms = append(rpms, rpm.path("dist", name, released(t)))
 	}
 	for _, check := range [][]string{
-		append([]string{"lintian", "--allow-root", "--display-info", "--fail-on", "error,warning,info"}, debs...),
+		// The texts of a Go binary lie side by side: no word ends where the next begins.
+		append([]string{"lintian", "--allow-root", "--display-info", "--fail-on", "error,warning,info",
+			"--suppress-tags", "spelling-error-in-binary"}, debs...),
 		append([]string{"rpmlint", "--strict", "--config", "rpm/rpmlint.toml", "rpm/purser.spec"}, rpms...),
 	} {
 		command := exec.Command(check[0], check[1:]...)

@@ -68,6 +68,21 @@ func (h *installed) loadCredential(t *testing.T) {
 	h.dropIns()
 }
 
+// program has keys from a program, which runs in the sandbox of the unit, too.
+func (h *installed) program(*testing.T) {
+	must(h.t, h.Write("/srv/keys.py", `import datetime, json
+end = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(hours=1)
+print(json.dumps({"Version": 1, "AccessKeyId": "ASIAPROGRAM", "SecretAccessKey": "`+harness.Marker+`",
+    "SessionToken": "`+harness.Marker+`", "Expiration": end.isoformat()}))
+`, 0o644))
+	must(h.t, h.Write("/etc/purser/conf.d/60-program.yaml",
+		"upstreams: {tool: {kind: process, credentials: {printed: {command: [/usr/bin/python3, /srv/keys.py]}}}}\n", 0o644))
+	h.must("systemctl", "restart", "purser") // ready only with that credential
+	h.must("purser", "wait", "printed", "--timeout", "5s")
+	h.must("rm", "/etc/purser/conf.d/60-program.yaml")
+	h.must("systemctl", "reload", "purser")
+}
+
 // socketGroup has a program in the sandbox of the unit use a socket like Docker's.
 func (h *installed) socketGroup(t *testing.T) {
 	h.must("groupadd", "--system", "docker")
