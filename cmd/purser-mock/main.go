@@ -144,7 +144,7 @@ func rootCommand(log zerolog.Logger) *cobra.Command {
 		Short: "Prints the version",
 		Args:  usage(cobra.NoArgs),
 		Run:   func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), "purser-mock", version) },
-	})
+	}, manCommand())
 	return root
 }
 

@@ -102,6 +102,16 @@ func (n *Namespace) Listen(address string) (net.Listener, error) {
 	return l, err
 }
 
+// ListenPacket is Listen for UDP.
+func (n *Namespace) ListenPacket(address string) (net.PacketConn, error) {
+	var c net.PacketConn
+	err := n.inside(func() (err error) {
+		c, err = net.ListenPacket("udp", address)
+		return err
+	})
+	return c, err
+}
+
 // Dial connects from inside the namespace.
 func (n *Namespace) Dial(network, address string) (net.Conn, error) {
 	var c net.Conn
