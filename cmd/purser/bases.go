@@ -30,6 +30,14 @@ func baseOf(u config.Upstream) (name, upstream string) {
 	return "", ""
 }
 
+// baseKey is where the base of an upstream is configured.
+func baseKey(u config.Upstream) string {
+	if k, ok := u.Options.(interface{ BaseKey() string }); ok {
+		return k.BaseKey()
+	}
+	return "base"
+}
+
 // A tokenGiver is the options of a kind whose upstreams give tokens that other upstreams
 // present, and no program of this host.
 type tokenGiver interface{ TokenNames() []string }
@@ -148,13 +156,13 @@ func givers(upstreams map[string]config.Upstream, declared map[credential.Key]st
 			continue
 		case from != "":
 			if _, ok := upstreams[from]; !ok {
-				return nil, fmt.Errorf("upstream %q: base.upstream: there is no upstream %q", name, from)
+				return nil, fmt.Errorf("upstream %q: %s.upstream: there is no upstream %q", name, baseKey(upstreams[name]), from)
 			}
 			found[name] = []string{from}
 		case holder != "":
 			found[name] = []string{holder}
 		case len(listing) == 0:
-			return nil, fmt.Errorf("upstream %q: base.credential: no upstream gives a credential %q", name, wanted)
+			return nil, fmt.Errorf("upstream %q: %s.credential: no upstream gives a credential %q", name, baseKey(upstreams[name]), wanted)
 		default:
 			found[name] = listing
 		}
@@ -164,7 +172,7 @@ func givers(upstreams map[string]config.Upstream, declared map[credential.Key]st
 	}
 	for _, name := range slices.Sorted(maps.Keys(found)) {
 		if round := circle(found, name, nil); round != nil {
-			return nil, fmt.Errorf("upstream %q: base: it is its own base, by way of %s", name, strings.Join(round, ", "))
+			return nil, fmt.Errorf("upstream %q: %s: it is its own base, by way of %s", name, baseKey(upstreams[name]), strings.Join(round, ", "))
 		}
 	}
 	return found, nil

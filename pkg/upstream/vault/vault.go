@@ -117,6 +117,9 @@ func (o *Options) BaseOf() (name, upstream string) {
 	return o.Auth.Base.Credential, o.Auth.Base.Upstream
 }
 
+// BaseKey is where the base is configured.
+func (o *Options) BaseKey() string { return "auth.base" }
+
 // CheckChained reports nothing: a login goes with any keys.
 func (o *Options) CheckChained() error { return nil }
 
