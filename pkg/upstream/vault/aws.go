@@ -49,6 +49,7 @@ type given struct {
 	lease   string        // of a user's keys only
 	life    time.Duration // the longest of that lease
 	token   int           // which of the session's tokens it was made with
+	instead bool          // of a user's keys that could be renewed no more
 	refused error         // what was wrong with what Vault made instead
 }
 
@@ -100,6 +101,13 @@ func (r *awsRole) give(now given) {
 	r.last = now
 }
 
+// hurry has Vault asked the next time, whatever was known without it.
+func (r *awsRole) hurry() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.last.asked = time.Time{}
+}
+
 // create has Vault make keys.
 func (r *awsRole) create(ctx context.Context) (credential.Credential, error) {
 	a, err := r.session.ask(ctx, r.request(r.options.RoleARN))
@@ -116,6 +124,7 @@ func (r *awsRole) create(ctx context.Context) (credential.Credential, error) {
 	if err != nil {
 		return nil, err
 	}
+	now.instead = r.given().lease != ""
 	r.give(now)
 	if now.refused != nil {
 		return nil, now.refused
@@ -272,7 +281,7 @@ func (r *awsRole) renew(ctx context.Context, before given) (credential.Credentia
 	if err != nil {
 		return nil, err
 	}
-	before.asked = time.Now()
+	before.asked, before.instead = time.Now(), false
 	ends = wall(sent.Add(r.withToken(sent, life)))
 	switch longer := ends.After(before.keys.Expires.Add(worthwhile)); {
 	case longer:

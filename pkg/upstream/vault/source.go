@@ -116,8 +116,22 @@ func (s *Source) Files() []string { return s.server.files() }
 func (s *Source) Changed() bool { return s.server.changed() }
 
 // Hurry ends the pauses that the session makes after failures, but for the least time
-// between two logins.
-func (s *Source) Hurry() { s.server.reset() }
+// between two logins, and those after answers that make another question look pointless.
+func (s *Source) Hurry() {
+	s.server.reset()
+	for _, e := range s.engines {
+		if r, ok := e.(*awsRole); ok {
+			r.hurry()
+		}
+	}
+}
+
+// Supersedes reports whether the keys that Fetch gave last are those of a new user, since
+// those of the user before may be gone: then they count, also if they end earlier.
+func (s *Source) Supersedes(key credential.Key) bool {
+	r, ok := s.engines[key].(*awsRole)
+	return ok && r.given().instead
+}
 
 // Check reports what is wrong with Files for the present account, without asking Vault.
 func (s *Source) Check() error { return s.server.check() }

@@ -97,6 +97,59 @@ func TestKeysOfAUserWhoseTokenIsGoneAreMadeAnew(t *testing.T) {
 	})
 }
 
+// The keys of a user whose lease an operator revoked are dead, so that new ones count
+// which end earlier: with a token, say.
+func TestKeysOfAUserWhoseLeaseIsGoneGiveWayToNewOnes(t *testing.T) {
+	o := one(mock.VaultAWSRole{Type: mock.IAMUser})
+	s := newSite(t, o, func(o *Options) { o.AWS.Roles["web"] = Role{Path: "creds/web", AllowIAMUser: true} })
+	web := credential.Key{Name: "web"}
+	for _, supersedes := range []bool{false, false} {
+		s.fetch(t, "web")
+		if got := s.source.Supersedes(web); got != supersedes {
+			t.Errorf("made or renewed: supersedes %v, want %v", got, supersedes)
+		}
+	}
+	s.vault.RevokeLeases()
+	s.source.Hurry()
+	s.fetch(t, "web")
+	if !s.source.Supersedes(web) {
+		t.Error("new keys do not count, and the dead ones stay")
+	}
+	s.source.Hurry()
+	s.fetch(t, "web")
+	if s.source.Supersedes(web) {
+		t.Error("keys that were renewed count as others")
+	}
+	if s.source.Supersedes(credential.Key{Name: "other"}) {
+		t.Error("so does what nobody declared")
+	}
+}
+
+// Somebody who asks for it now is not told that all is well while nobody knows: not
+// while a user cannot live longer at present, nor after one that nobody wants.
+func TestHurryAsksVaultAlsoWhereThatLooksPointless(t *testing.T) {
+	s := newSite(t, one(mock.VaultAWSRole{Type: mock.IAMUser}), func(o *Options) { o.AWS.Roles["web"] = Role{Path: "creds/web", AllowIAMUser: true} })
+	first := s.fetch(t, "web")
+	s.vault.RevokeLeases()
+	if s.fetch(t, "web") != first {
+		t.Error("nobody hurries, and Vault was asked")
+	}
+	s.source.Hurry()
+	if s.fetch(t, "web") == first {
+		t.Error("the keys of a lease that was revoked were given again")
+	}
+	refused := newSite(t, one(mock.VaultAWSRole{Type: mock.IAMUser}), func(o *Options) { o.AWS.Roles["web"] = Role{Path: "creds/web"} })
+	for range 2 {
+		if _, err := refused.get(t, "web"); err == nil {
+			t.Fatal("the keys of a user were given unasked")
+		}
+		refused.source.Hurry()
+	}
+	if made := refused.vault.Record().LeasesMade; made != 2 {
+		t.Errorf("a role that may have been changed was asked %d times", made)
+	}
+}
+
 // A user is asked for once, and while its lease is there renewed.
 func TestUserIsRenewedRatherThanMadeAgain(t *testing.T) {
 	o := one(mock.VaultAWSRole{Type: mock.IAMUser})
