@@ -137,7 +137,7 @@ func TestWhatIsNotInVaultIsSaidInOneSentence(t *testing.T) {
 			`GET /v1/secret/apps/gone: answered 404: the KV engine at "secret" has no secret "apps/gone"; correct path, which is without data/, or write the secret`, upstream.ClassRequest, true, 0},
 		{"76: a secret that was deleted", withKV(2), withKeys(KVKeys{Path: "apps/web"}), func(s *site) { s.vault.DeleteSecret("secret", "apps/web") },
 			`GET /v1/secret/data/apps/web: answered 404: version 1 of the secret "apps/web" was deleted; undelete it, or write the keys anew`, upstream.ClassRequest, true, 0},
-		{"76: the path form of another version", withKV(2), withKeys(KVKeys{Path: "apps/web", Version: "1"}), withPolicy(mock.VaultRule{Path: "*", Capabilities: []string{"read"}}),
+		{"76: the path form of another version", withKV(2), withKeys(KVKeys{Path: "apps/web", Version: 1}), withPolicy(mock.VaultRule{Path: "*", Capabilities: []string{"read"}}),
 			`GET /v1/secret/apps/web: answered 404: the KV engine at "secret" is not of version 1; correct version, or leave it out`, upstream.ClassRequest, true, 0},
 		{"a KV engine that the token may not see", withKV(2), withKeys(KVKeys{Path: "apps/web"}), withPolicy(),
 			`GET /v1/sys/internal/ui/mounts/secret/apps/web: answered 403: no KV engine that the token may see is mounted at "secret": correct mount, or have a policy allow "read" below it`, upstream.ClassRefused, true, 0},
