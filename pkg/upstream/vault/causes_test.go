@@ -113,6 +113,10 @@ func TestWhatVaultDoesNotGiveIsSaidInOneSentence(t *testing.T) {
 			"GET /v1/aws-gone/sts/web: answered 404: no engine is mounted at aws-gone; correct mount, or namespace", upstream.ClassRequest, true, 0},
 		{"73: no such namespace", func(o *mock.VaultOptions) { o.OpenBao, o.Namespaces = true, []string{"team"} }, func(o *Options) { o.Namespace, o.Auth.Namespace = "taem", "root" }, nil,
 			`GET /v1/aws/sts/web: answered 404: this server has no such namespace (namespace "taem"); correct namespace or auth.namespace`, upstream.ClassRequest, true, 0},
+		{"49: a token with one use left", nil, nil, func(s *site) {
+			s.source.server.auth.Token.Value = credential.NewSecret(s.vault.IssueToken(mock.VaultGrant{NumUses: 2}))
+		},
+			"GET /v1/aws/sts/web: answered 400: the token was good for one use more, with which Vault gives no keys that it could not take back; set token_num_uses to 0", upstream.ClassRequest, true, 0},
 		{"25: sealed", nil, nil, func(s *site) { s.vault.Seal() },
 			"GET /v1/auth/token/lookup-self: answered 503: Vault is sealed; somebody must unseal it", upstream.ClassServer, false, 0},
 		{"13: an answer without end", nil, nil, ofAnswers(mock.Huge),
