@@ -222,3 +222,39 @@ func TestWhatIsNoToken(t *testing.T) {
 		t.Error("nothing warns of a token for three uses")
 	}
 }
+
+// What is said of a token that an operator revoked is true from the first moment.
+func TestRevokedTokenIsNotTakenForAPolicy(t *testing.T) {
+	const (
+		denied  = `answered 403: permission denied on aws/sts/test_role: a policy of the token must allow "read" there`
+		refuses = "Vault refuses the token, as if it was revoked or has ended: no login before "
+		blind   = denied + "; the token may not look itself up either: it was revoked or has ended, or its policy allows neither"
+	)
+	p := newGate(t, setting{})
+	p.auth.Token.Value = credential.NewSecret(p.vault.IssueToken(mock.VaultGrant{}))
+	p.method = &tokenMethod{auth: p.auth, log: zerolog.Nop()}
+	if err := p.keys(t); err != nil {
+		t.Fatal(err)
+	}
+	rules := mock.VaultRule{Path: "aws/*", Capabilities: []string{"read"}}
+	p.vault.SetPolicy("purser")
+	if _, got := says(t, p.keys(t)); got != denied {
+		t.Errorf("a policy: got %q", got)
+	}
+	p.mu.Lock()
+	p.alive = p.alive.Add(-7 * time.Second)
+	p.mu.Unlock()
+	p.vault.RevokeTokens()
+	p.vault.SetPolicy("purser", rules)
+	if _, got := says(t, p.keys(t)); got != denied+", unless the token was revoked in the last 7s" {
+		t.Errorf("revoked after a look at it: got %q", got)
+	}
+	p.reset() // somebody wants to know
+	if _, got := says(t, p.keys(t)); !strings.HasPrefix(got, refuses) {
+		t.Errorf("revoked a moment after the login: got %q", got)
+	}
+	p.again()
+	if _, got := says(t, p.keys(t)); got != blind {
+		t.Errorf("revoked: got %q", got)
+	}
+}

@@ -51,6 +51,7 @@ func (s *session) reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.logins, s.refusal, s.stale = hold{}, breaker{}, s.auth.Token.File != ""
+	s.alive = time.Time{}
 	clear(s.rests)
 }
 
@@ -187,22 +188,35 @@ func (s *session) afterRefusal(ctx context.Context, t *token, r request, refusal
 	if err != nil {
 		return nil, err
 	}
-	if !dead { // so it is the policy, which somebody must change
-		fault := faultOf(refusal)
-		fault.Wait = max(fault.Wait, policyRest)
-		return nil, fault
+	if !dead {
+		return nil, s.forbidden(refusal)
 	}
 	if s.justMade(t) {
 		return nil, s.useless(t, r, refusal)
 	}
 	fresh, err := s.login(ctx)
 	if err != nil {
-		return nil, err
+		fault := faultOf(err)
+		fault.Err = fmt.Errorf("Vault refuses the token, as if it was revoked or has ended: %w", fault.Err)
+		return nil, fault
 	}
 	if fresh.is(t) {
 		return nil, s.useless(fresh, r, refusal)
 	}
 	return fresh, nil
+}
+
+// forbidden is the error for what the policy of a living token does not allow, which
+// somebody must change. That it lives may have been found out a while ago.
+func (s *session) forbidden(refusal error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fault := faultOf(refusal)
+	fault.Wait = max(fault.Wait, policyRest)
+	if ago := time.Since(s.alive).Round(time.Second); ago > 0 {
+		fault.Err = fmt.Errorf("%w, unless the token was revoked in the last %v", fault.Err, ago)
+	}
+	return fault
 }
 
 // dead asks whether Vault still knows a token. One that may not look itself up counts
@@ -239,7 +253,11 @@ func (s *session) useless(t *token, r request, refusal error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	fault := faultOf(refusal)
-	if fault.Status == http.StatusForbidden {
+	switch {
+	case fault.Status != http.StatusForbidden:
+	case t.blind:
+		fault.Err = fmt.Errorf("%w; the token may not look itself up either: it was revoked or has ended, or its policy allows neither", fault.Err)
+	default:
 		fault.Err = fmt.Errorf("%w; the token is fresh from a login, so its policy, a binding to other addresses (token_bound_cidrs) or the namespace is the reason", fault.Err)
 	}
 	if t.is(s.token) {
