@@ -35,11 +35,11 @@ type awsRole struct {
 	last given
 }
 
-// A keeper is an asker that can tell its tokens from one another.
+// A keeper is an asker that shows its token.
 type keeper interface {
 	asker
-	// generation counts the tokens so far; one that is renewed stays the same.
-	generation() int
+	// present is the token of now, nil if there is none.
+	present() *token
 }
 
 // given is what an awsRole gave.
@@ -48,7 +48,7 @@ type given struct {
 	asked   time.Time     // when Vault was
 	lease   string        // of a user's keys only
 	life    time.Duration // the longest of that lease
-	token   int           // which of the session's tokens it was made with
+	token   *token        // with which it was made
 	instead bool          // of a user's keys that could be renewed no more
 	refused error         // what was wrong with what Vault made instead
 }
@@ -196,7 +196,7 @@ func (r *awsRole) read(ctx context.Context, a *answer) (given, error) {
 	if data[field] == nil && data["security_token"] != nil { // its name in older servers
 		field = "security_token"
 	}
-	out := given{asked: time.Now(), token: r.session.generation()}
+	out := given{asked: time.Now(), token: a.by}
 	if isUser(data) {
 		if !r.options.AllowIAMUser {
 			out.refused = r.refuse(ctx, a)
@@ -235,7 +235,7 @@ func (r *awsRole) left(a *answer, user bool) time.Duration {
 		if !ok {
 			life = unknownLife
 		}
-		return r.withToken(a.sent, life-a.age)
+		return boundByToken(a, life-a.age)
 	}
 	left, known := lifespan{ttl: numeral(a.secret.Data["ttl"]), lease: a.secret.LeaseDuration, asked: r.options.TTL, age: a.age}.left()
 	if !known {
@@ -245,10 +245,10 @@ func (r *awsRole) left(a *answer, user bool) time.Duration {
 	return left
 }
 
-// withToken bounds the life of a user's keys, which go with the token.
-func (r *awsRole) withToken(sent time.Time, life time.Duration) time.Duration {
-	if ends, ok := r.session.ends(); ok {
-		life = min(life, ends.Sub(sent))
+// boundByToken bounds the life of a user's keys, which go with the token.
+func boundByToken(a *answer, life time.Duration) time.Duration {
+	if !a.by.until.IsZero() {
+		life = min(life, a.by.until.Sub(a.sent))
 	}
 	return life
 }
@@ -266,15 +266,15 @@ func (r *awsRole) refuse(ctx context.Context, a *answer) error {
 // renew has the keys of a user live longer, if that can be. Without keys and an error
 // they are to be made anew.
 func (r *awsRole) renew(ctx context.Context, before given) (credential.Credential, error) {
-	if before.token != r.session.generation() {
+	token := r.session.present()
+	if !before.token.is(token) {
 		return nil, nil // they end with another token
 	}
-	ends, bounded := r.session.ends()
-	pointless := bounded && ends.Before(before.keys.Expires.Add(worthwhile)) // new ones would end with the token as well
+	pointless := !token.until.IsZero() && token.until.Before(before.keys.Expires.Add(worthwhile)) // new ones would end with the token as well
 	if pointless && time.Since(before.asked) < stillThere {
 		return before.keys, nil
 	}
-	sent, life, err := r.leases.renew(ctx, before.lease)
+	a, life, err := r.leases.renew(ctx, before.lease)
 	if fault, ok := errors.AsType[*upstream.Error](err); ok && fault.Status >= 400 && fault.Status < 500 && fault.Kind != upstream.ClassThrottled {
 		return nil, nil // the lease is gone, or may not be renewed
 	}
@@ -282,12 +282,12 @@ func (r *awsRole) renew(ctx context.Context, before given) (credential.Credentia
 		return nil, err
 	}
 	before.asked, before.instead = time.Now(), false
-	ends = wall(sent.Add(r.withToken(sent, life)))
+	ends := wall(a.sent.Add(boundByToken(a, life)))
 	switch longer := ends.After(before.keys.Expires.Add(worthwhile)); {
 	case longer:
 		keys := *before.keys
-		keys.Issued, keys.Expires = wall(sent), ends
-		before.keys, before.life = &keys, max(before.life, ends.Sub(sent))
+		keys.Issued, keys.Expires = wall(a.sent), ends
+		before.keys, before.life = &keys, max(before.life, ends.Sub(a.sent))
 	case !pointless && life < before.life/2:
 		return nil, nil // the lease has reached its limit
 	}

@@ -3,6 +3,7 @@ package vault
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"os"
 	"runtime"
@@ -50,6 +51,7 @@ type script struct {
 	age     time.Duration
 	end     time.Time
 	token   int // the number of the present one
+	logins  int // that come right after an answer
 	asked   []request
 }
 
@@ -57,11 +59,13 @@ func (s *script) ask(_ context.Context, r request) (*answer, error) {
 	s.asked = append(s.asked, r)
 	next := s.secrets[0]
 	s.secrets = s.secrets[1:]
-	return &answer{secret: next, sent: time.Now(), age: s.age, raw: &upstream.Answer{Status: 200}}, nil
+	defer func() { s.token += s.logins }()
+	return &answer{secret: next, sent: time.Now(), age: s.age, raw: &upstream.Answer{Status: 200}, by: s.present()}, nil
 }
 
-func (s *script) ends() (time.Time, bool) { return s.end, !s.end.IsZero() }
-func (s *script) generation() int         { return s.token }
+func (s *script) present() *token {
+	return &token{value: credential.NewSecret(fmt.Sprint("token ", s.token)), until: s.end}
+}
 
 // Cases 1 to 4 and 11: which fields are taken of what different servers answer.
 func TestFieldsOfEachCredentialType(t *testing.T) {

@@ -55,12 +55,6 @@ func (s *session) reset() {
 	clear(s.rests)
 }
 
-func (s *session) present() *token {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.token
-}
-
 // take waits for the turn to log in.
 func (s *session) take(ctx context.Context) error {
 	select {
@@ -107,7 +101,6 @@ func (s *session) login(ctx context.Context) (*token, error) {
 	s.logins, s.tending, s.stale = hold{}, hold{}, false
 	if !t.is(s.token) {
 		s.worked, s.alive = false, time.Time{}
-		s.made++
 	}
 	s.token = t
 	s.poke()

@@ -150,6 +150,18 @@ func TestHurryAsksVaultAlsoWhereThatLooksPointless(t *testing.T) {
 	}
 }
 
+// The token that counts is the one with which keys were made, also if a login has put
+// another in its place by the time that the answer is there.
+func TestKeysOfAUserEndWithTheTokenThatMadeThem(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{end: time.Now().Add(time.Hour), logins: 1, secrets: []*secret{userKeys("AKIA1"), userKeys("AKIA2")}}
+		fetch := userOn(t, s)
+		fetch("AKIA1", time.Hour, 1)
+		s.logins, s.end = 0, time.Now().Add(2*time.Hour)
+		fetch("AKIA2", 2*time.Hour, 2)
+	})
+}
+
 // A user is asked for once, and while its lease is there renewed.
 func TestUserIsRenewedRatherThanMadeAgain(t *testing.T) {
 	o := one(mock.VaultAWSRole{Type: mock.IAMUser})
