@@ -267,10 +267,10 @@ func (r *awsRole) refuse(ctx context.Context, a *answer) error {
 // they are to be made anew.
 func (r *awsRole) renew(ctx context.Context, before given) (credential.Credential, error) {
 	token := r.session.present()
-	if !before.token.is(token) {
+	if token != nil && !before.token.is(token) {
 		return nil, nil // they end with another token
 	}
-	pointless := !token.until.IsZero() && token.until.Before(before.keys.Expires.Add(worthwhile)) // new ones would end with the token as well
+	pointless := token != nil && !token.until.IsZero() && token.until.Before(before.keys.Expires.Add(worthwhile)) // new ones would end with the token as well
 	if pointless && time.Since(before.asked) < stillThere {
 		return before.keys, nil
 	}
@@ -280,6 +280,9 @@ func (r *awsRole) renew(ctx context.Context, before given) (credential.Credentia
 	}
 	if err != nil {
 		return nil, err
+	}
+	if !before.token.is(a.by) {
+		return nil, nil // as above, since a login came first
 	}
 	before.asked, before.instead = time.Now(), false
 	ends := wall(a.sent.Add(boundByToken(a, life)))

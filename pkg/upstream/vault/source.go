@@ -33,6 +33,7 @@ type Source struct {
 	server  *server
 	leases  *leases
 	engines map[credential.Key]engine
+	handed  atomic.Bool // the session, to the next process
 }
 
 // New checks the options and returns a source. It asks nobody and reads no file; the
@@ -146,15 +147,16 @@ const (
 	goodbye    = 250 * time.Millisecond
 )
 
-// Run looks after the session until ctx ends. Then the token is given back, unless keys
-// of users would go with it, or all that was made for this host where that is configured.
+// Run looks after the session until ctx ends. Then all that was made for this host is
+// given back where that is configured, or else the token, unless keys of users would go
+// with it or the next process has it.
 func (s *Source) Run(ctx context.Context) {
 	s.server.run(ctx)
 	if s.options.RevokeOnStop {
 		s.Discard()
 		return
 	}
-	if !s.leases.users() { // which would go with the token
+	if !s.leases.users() && !s.handed.Load() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbye)
 		defer cancel()
 		s.server.close(ctx)
