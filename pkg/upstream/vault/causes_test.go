@@ -102,7 +102,7 @@ func TestWhatAWSDoesNotGiveIsSaidInOneSentence(t *testing.T) {
 	}
 }
 
-// Cases 10, 12, 13, 25 and 73: what Vault does not let this host have, or cannot give.
+// Cases 10, 12, 13, 25, 26, 49 and 73: what Vault does not let this host have, or cannot give.
 func TestWhatVaultDoesNotGiveIsSaidInOneSentence(t *testing.T) {
 	for _, test := range []faultCase{
 		{"10: a policy that does not allow it", nil, nil, withPolicy(),
@@ -118,6 +118,8 @@ func TestWhatVaultDoesNotGiveIsSaidInOneSentence(t *testing.T) {
 		},
 			"GET /v1/aws/sts/web: answered 400: the token was good for one use more, with which Vault gives no keys that it could not take back; set token_num_uses to 0", upstream.ClassRequest, true, 0},
 		{"25: sealed", nil, nil, func(s *site) { s.vault.Seal() },
+			"GET /v1/auth/token/lookup-self: answered 503: Vault is sealed; somebody must unseal it", upstream.ClassServer, false, 0},
+		{"26: not initialised, which Vault calls sealed", nil, nil, func(s *site) { s.vault.SetInitialized(false) },
 			"GET /v1/auth/token/lookup-self: answered 503: Vault is sealed; somebody must unseal it", upstream.ClassServer, false, 0},
 		{"13: an answer without end", nil, nil, ofAnswers(mock.Huge),
 			"GET /v1/aws/sts/web: the answer is larger than 1048576 bytes", upstream.ClassTooLarge, false, 0},
