@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -235,4 +236,15 @@ func (a *Auth) secrets() map[string]credential.SecretRef {
 	}
 	maps.DeleteFunc(all, func(_ string, ref credential.SecretRef) bool { return ref.IsZero() })
 	return all
+}
+
+// exposed lists the files of secrets that every account of this host may read. A role ID
+// is none, and a JWT ends soon.
+func (a *Auth) exposed() (files []string) {
+	for _, ref := range []credential.SecretRef{a.Token, a.SecretID, a.Password} {
+		if info, err := os.Stat(ref.File); err == nil && info.Mode().Perm()&0o004 != 0 {
+			files = append(files, ref.File)
+		}
+	}
+	return files
 }

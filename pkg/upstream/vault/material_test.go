@@ -159,6 +159,26 @@ func TestATokenFileIsFollowed(t *testing.T) {
 	}
 }
 
+// case 55: who may read the file may be this host to Vault.
+func TestAFileThatEverybodyMayReadIsWarnedOf(t *testing.T) {
+	for mode, warned := range map[os.FileMode]int{0o600: 0, 0o640: 0, 0o644: 1} {
+		p := newGate(t, setting{})
+		if err := os.Chmod(p.auth.SecretID.File, mode); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			p.loggedOut()
+			if err := p.keys(t); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want := fmt.Sprintf(`"files":[%q],"message":"every account of this host may read what the login is made with; take that right away (chmod o-r)"`, p.auth.SecretID.File)
+		if got := strings.Count(p.said.text(), want); got != warned {
+			t.Errorf("%04o: warned %d times, want %d: %s", mode, got, warned, p.said.text())
+		}
+	}
+}
+
 // case 53 and 56
 func TestATokenThatTellsNothingOfItself(t *testing.T) {
 	t.Run("by its policy", func(t *testing.T) {

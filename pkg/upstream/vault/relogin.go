@@ -85,6 +85,7 @@ func (s *session) login(ctx context.Context) (*token, error) {
 		return nil, err
 	}
 	d := &door{sender: s.sender}
+	s.exposed.Do(s.warnExposed)
 	t, err := s.method.login(ctx, d)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -106,6 +107,13 @@ func (s *session) login(ctx context.Context) (*token, error) {
 	s.poke()
 	s.log.Info().Str("until", t.end()).Msg("logged in")
 	return t, nil
+}
+
+// warnExposed says which files of the login everybody may read.
+func (s *session) warnExposed() {
+	if files := s.auth.exposed(); len(files) > 0 {
+		s.log.Warn().Strs("files", files).Msg("every account of this host may read what the login is made with; take that right away (chmod o-r)")
+	}
 }
 
 // A door notes whether a login got as far as to ask Vault.

@@ -38,6 +38,7 @@ type session struct {
 	turn     chan struct{} // held by who logs in, or finds out whether it must be
 	wake     chan struct{} // tells run that the token is another one
 	surveyed atomic.Bool   // the server was asked whether it has namespaces
+	exposed  sync.Once     // it was looked who may read the files
 
 	mu      sync.Mutex       // guards all below
 	token   *token           // nil before the first login
