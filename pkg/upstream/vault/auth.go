@@ -216,14 +216,26 @@ func (a *Auth) secretIDPath() string {
 }
 
 // files lists the files that the login reads.
-func (a *Auth) files() []string {
-	var files []string
-	for _, ref := range a.secrets() {
+func (a *Auth) files() []string { return filesOf(a.secrets()) }
+
+func filesOf(secrets map[string]credential.SecretRef) (files []string) {
+	for _, ref := range secrets {
 		if ref.File != "" {
 			files = append(files, ref.File)
 		}
 	}
 	return files
+}
+
+// spends names what a login uses up, so that no other one can follow; nothing for most.
+func (a *Auth) spends() string {
+	switch {
+	case a.RemoveSecretID:
+		return "the secret ID in " + a.SecretID.File + ", which is removed after a login"
+	case a.SecretIDWrapped:
+		return "the wrapping token in " + a.SecretID.File + ", which can be opened once"
+	}
+	return ""
 }
 
 // secrets are those of Auth, by their keys.

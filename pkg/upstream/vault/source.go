@@ -137,6 +137,9 @@ func (s *Source) Supersedes(key credential.Key) bool {
 // Check reports what is wrong with Files for the present account, without asking Vault.
 func (s *Source) Check() error { return s.server.check() }
 
+// Spends names what a login uses up that the next one would need, if it does.
+func (s *Source) Spends() string { return s.options.Auth.spends() }
+
 // Detail says in a few words how the session with Vault is.
 func (s *Source) Detail() string { return s.server.detail() }
 
