@@ -182,6 +182,18 @@ func FuzzErrorsOfVaultAreNotQuoted(f *testing.F) {
 	})
 }
 
+// An error lives until the next one, for each credential; the answer must not.
+func TestErrorsDoNotKeepWhatTheyCameFrom(t *testing.T) {
+	for _, answer := range []upstream.Answer{
+		{Status: 404, Body: make([]byte, maxKept+1)}, {Status: 400, Body: []byte("x")}, {Status: 403, Body: []byte("x")},
+	} {
+		said, ok := errors.AsType[*refusal](explain(&answer, request{path: "aws/sts/web"}))
+		if !ok || !said.body.Empty() {
+			t.Errorf("%d: the answer is kept", answer.Status)
+		}
+	}
+}
+
 // A message of AWS may name anything; the code in front of it is what counts.
 func TestCodeOfAWSIsTheOneInFrontOfTheMessage(t *testing.T) {
 	for text, want := range map[string]string{
