@@ -247,7 +247,7 @@ func TestWhatIsNoToken(t *testing.T) {
 func TestRevokedTokenIsNotTakenForAPolicy(t *testing.T) {
 	const (
 		denied  = `answered 403: permission denied on aws/sts/test_role: a policy of the token must allow "read" there`
-		refuses = "Vault refuses the token, as if it was revoked or has ended: no login before "
+		refuses = "the token is refused, as if it was revoked or has ended: no login before "
 		blind   = denied + "; the token may not look itself up either: it was revoked or has ended, or its policy allows neither"
 	)
 	p := newGate(t, setting{})

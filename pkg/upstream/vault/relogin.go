@@ -198,7 +198,7 @@ func (s *session) afterRefusal(ctx context.Context, t *token, r request, refusal
 	fresh, err := s.login(ctx)
 	if err != nil {
 		fault := faultOf(err)
-		fault.Err = fmt.Errorf("Vault refuses the token, as if it was revoked or has ended: %w", fault.Err)
+		fault.Err = fmt.Errorf("the token is refused, as if it was revoked or has ended: %w", fault.Err)
 		return nil, fault
 	}
 	if fresh.is(t) {
