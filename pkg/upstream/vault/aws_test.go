@@ -3,6 +3,7 @@ package vault
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -47,7 +48,7 @@ func TestKeysOfAnAssumedRole(t *testing.T) {
 
 // script answers what a test says, in order, without a server.
 type script struct {
-	secrets []*secret
+	secrets []*secret // nil is a policy that forbids it
 	age     time.Duration
 	end     time.Time
 	token   int // the number of the present one
@@ -60,6 +61,9 @@ func (s *script) ask(_ context.Context, r request) (*answer, error) {
 	next := s.secrets[0]
 	s.secrets = s.secrets[1:]
 	defer func() { s.token += s.logins }()
+	if next == nil {
+		return nil, &upstream.Error{Kind: upstream.ClassRefused, Status: 403, Err: denied{errors.New("no")}}
+	}
 	return &answer{secret: next, sent: time.Now(), age: s.age, raw: &upstream.Answer{Status: 200}, by: s.present()}, nil
 }
 

@@ -37,6 +37,7 @@ type carriedUser struct {
 	Issued          time.Time     `json:"issued"`
 	Expires         time.Time     `json:"expires"`
 	Life            time.Duration `json:"life"`
+	Ends            time.Time     `json:"ends"`
 }
 
 // Keeps reports whether anything may outlive the process: not what is to be revoked at
@@ -68,7 +69,7 @@ func (s *Source) Session() []byte {
 		}
 		if user := r.given(); user.lease != "" && user.token.is(t) {
 			carried.Users[key.Name] = carriedUser{
-				Lease: user.lease, Token: t.value.Reveal(), Life: user.life,
+				Lease: user.lease, Token: t.value.Reveal(), Life: user.life, Ends: user.ends,
 				AccessKeyID: user.keys.AccessKeyID, SecretAccessKey: user.keys.SecretAccessKey.Reveal(),
 				Issued: user.keys.Issued, Expires: user.keys.Expires,
 			}
@@ -122,7 +123,7 @@ func (c carriedUser) given(roleARN string) given {
 			AccessKeyID: c.AccessKeyID, SecretAccessKey: credential.NewSecret(c.SecretAccessKey),
 			RoleARN: roleARN, Issued: c.Issued, Expires: c.Expires,
 		},
-		lease: c.Lease, life: c.Life, token: &token{value: credential.NewSecret(c.Token)},
+		lease: c.Lease, life: c.Life, ends: c.Ends, token: &token{value: credential.NewSecret(c.Token)},
 	}
 }
 

@@ -217,8 +217,15 @@ func (s *session) forbidden(refusal error) error {
 	if ago := time.Since(s.alive).Round(time.Second); ago > 0 {
 		fault.Err = fmt.Errorf("%w, unless the token was revoked in the last %v", fault.Err, ago)
 	}
+	fault.Err = denied{fault.Err}
 	return fault
 }
+
+// A denied is why a token that lives gets nothing: its policy.
+type denied struct{ error }
+
+// Unwrap returns what Vault said.
+func (d denied) Unwrap() error { return d.error }
 
 // dead asks whether Vault still knows a token. One that may not look itself up counts
 // as dead: only a login can tell.

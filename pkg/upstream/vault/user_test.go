@@ -85,6 +85,44 @@ func TestKeysOfAUserEndWithTheToken(t *testing.T) {
 	})
 }
 
+// A policy without sys/leases/renew does not make a user each time: they last as long as
+// the token, which is renewed, until their lease ends.
+func TestKeysOfAUserThatMayNotBeRenewedLastAsLongAsTheirLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{end: time.Now().Add(time.Hour), secrets: []*secret{userKeys("AKIA1"), nil, nil, nil, nil, userKeys("AKIA2")}}
+		fetch := userOn(t, s)
+		fetch("AKIA1", time.Hour, 1)
+		time.Sleep(30 * time.Minute)
+		s.end = time.Now().Add(2 * time.Hour)
+		fetch("AKIA1", 2*time.Hour, 2)
+		s.end = time.Now().Add(31 * 24 * time.Hour)
+		fetch("AKIA1", 31*24*time.Hour, 3)
+		time.Sleep(30 * 24 * time.Hour)
+		s.end = time.Now().Add(31 * 24 * time.Hour)
+		fetch("AKIA1", 47*time.Hour+30*time.Minute, 4)
+		fetch("AKIA2", 31*24*time.Hour, 6)
+	})
+}
+
+// The same with a Vault: a policy is told from a token that is dead.
+func TestUserIsKeptWhereAPolicyForbidsToRenewIt(t *testing.T) {
+	s := newSite(t, one(mock.VaultAWSRole{Type: mock.IAMUser}), func(o *Options) { o.AWS.Roles["web"] = Role{Path: "creds/web", AllowIAMUser: true} })
+	s.vault.SetPolicy("default", mock.VaultRule{Path: "auth/token/lookup-self", Capabilities: []string{"read"}})
+	first := s.fetch(t, "web")
+	s.source.Hurry()
+	if again := s.fetch(t, "web"); again.AccessKeyID != first.AccessKeyID {
+		t.Error("another user was made")
+	}
+	if r := s.vault.Record(); r.LeasesMade != 1 || r.LeasesRenewed != 0 {
+		t.Errorf("%d users made, %d leases renewed", r.LeasesMade, r.LeasesRenewed)
+	}
+	s.vault.RevokeTokens()
+	s.source.Hurry()
+	if _, err := s.get(t, "web"); err == nil {
+		t.Error("keys that went with the token were given again")
+	}
+}
+
 // Case 52: what went with another token is not renewed.
 func TestKeysOfAUserWhoseTokenIsGoneAreMadeAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
