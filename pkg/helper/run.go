@@ -26,8 +26,9 @@ const endingTime = 5 * time.Second
 // errHelper is a helper that ended while it ran a program.
 var errHelper = errors.New("the helper that runs programs ended meanwhile; another one is being started")
 
-// Run implements upstream.Programs. What of its standard output turns up on standard
-// error too, as the trace of a shell script would show it, is left out there.
+// Run implements upstream.Programs. What of its standard output or its environment turns
+// up on standard error too, as the trace of a shell script would show it, is left out
+// there.
 func (h *Helper) Run(ctx context.Context, p upstream.Program, diagnose func(line string)) ([]byte, error) {
 	fault := func(class upstream.Class, err error) error {
 		return &upstream.Error{Kind: class, Tried: "program " + p.Args[0], Err: err}
@@ -57,9 +58,11 @@ func (h *Helper) Run(ctx context.Context, p upstream.Program, diagnose func(line
 	}
 	a, alive := h.await(ctx, id, ended, p.Timeout, stdout.full)
 	text, whole := stdout.finish()
-	said, _ := stderr.finish()
-	for _, line := range lines(said, text) {
-		diagnose(line)
+	said, allSaid := stderr.finish()
+	if whole { // otherwise nobody knows what of it is secret
+		for _, line := range lines(said, allSaid, hiding(text, p.Env)) {
+			diagnose(line)
+		}
 	}
 	switch {
 	case ctx.Err() != nil:

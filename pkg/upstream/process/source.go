@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/rs/zerolog"
 
@@ -94,31 +93,21 @@ func (s *Source) Fetch(ctx context.Context, key credential.Key) (credential.Cred
 	return keys, nil
 }
 
-// run runs a program and returns what it printed. Values of its environment are left
-// out of what it says in the log.
+// run runs a program and returns what it printed.
 func (s *Source) run(ctx context.Context, key credential.Key, c Credential) ([]byte, error) {
 	p := upstream.Program{Args: c.Command, Timeout: c.timeout(), Most: maxOutput}
-	var hidden []string
 	for _, name := range slices.Sorted(maps.Keys(c.Env)) {
 		value, err := c.Env[name].Read()
 		if err != nil {
 			return nil, fmt.Errorf("env.%s: %w", name, err)
 		}
 		p.Env = append(p.Env, name+"="+value.Reveal())
-		if len(value.Reveal()) >= shortestSecret {
-			hidden = append(hidden, value.Reveal(), "[redacted]")
-		}
 	}
-	hide := strings.NewReplacer(hidden...)
 	log := s.log.With().Stringer("credential", key).Str("program", c.Command[0]).Logger()
 	return s.programs.Run(ctx, p, func(line string) {
-		log.Info().Str("line", hide.Replace(line)).Msg("the program says on its standard error")
+		log.Info().Str("line", line).Msg("the program says on its standard error")
 	})
 }
-
-// shortestSecret is how long a value must be to be looked for: shorter ones are parts of
-// other words.
-const shortestSecret = 6
 
 // parse reads what credential_process may print. No error quotes it.
 func parse(tried string, output []byte) (*credential.AWS, error) {
