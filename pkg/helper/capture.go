@@ -3,6 +3,7 @@ package helper
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"os"
 	"regexp"
 	"slices"
@@ -23,6 +24,9 @@ const (
 // drainTime is how long a pipe is read after its program has ended: what the program
 // wrote is there already, and what else holds the pipe open has no say.
 const drainTime = 100 * time.Millisecond
+
+// pipeSize is what a pipe holds, in bytes.
+const pipeSize = 64 << 10
 
 // A capture is a pipe from a program, and what came out of it.
 type capture struct {
@@ -65,10 +69,33 @@ func (c *capture) read() {
 	for {
 		n, err := c.file.Read(buffer)
 		c.keep(buffer[:n])
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			c.rest(buffer)
+		}
 		if err != nil {
 			return
 		}
 	}
+}
+
+// rest reads what is in the pipe: on a busy machine the time may be over before anything
+// was read, and Go's own reader does not look then.
+func (c *capture) rest(buffer []byte) {
+	_ = c.file.SetReadDeadline(time.Time{})
+	raw, err := c.file.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Read(func(fd uintptr) bool {
+		for range pipeSize / len(buffer) {
+			n, err := unix.Read(int(fd), buffer)
+			if err != nil || n == 0 {
+				break
+			}
+			c.keep(buffer[:n])
+		}
+		return true
+	})
 }
 
 func (c *capture) keep(b []byte) {

@@ -4,6 +4,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestPromise6StandardErrorShowsNoSecretThatThisProgramIsKnownToHave: what it prints as
@@ -33,5 +36,24 @@ func TestPromise6StandardErrorShowsNoSecretThatThisProgramIsKnownToHave(t *testi
 				t.Errorf("got %q\nwant %q", got, test.want)
 			}
 		})
+	}
+}
+
+func TestWhatAProgramPrintedIsReadHoweverLateItsReaderComes(t *testing.T) {
+	c, err := newCapture(1 << 20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(c.write) // something else has the pipe open
+	want := strings.Repeat("0123456789abcdef", 3000)
+	if _, err := unix.Write(c.write, []byte(want)); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.file.SetReadDeadline(time.Now().Add(-time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	c.read()
+	if text, whole := c.finish(); string(text) != want || !whole {
+		t.Errorf("got %d bytes, whole %v, want %d", len(text), whole, len(want))
 	}
 }
