@@ -37,7 +37,7 @@ func (h *Helper) Run(ctx context.Context, p upstream.Program, diagnose func(line
 	case h.slots <- struct{}{}:
 		defer func() { <-h.slots }()
 	case <-ctx.Done():
-		return nil, fault(stopped(ctx))
+		return nil, fault(stopped(ctx, fmt.Sprintf("it did not get its turn in time, as %d others were running", mostAtOnce)))
 	}
 	stdout, err := newCapture(p.Most)
 	if err != nil {
@@ -66,7 +66,7 @@ func (h *Helper) Run(ctx context.Context, p upstream.Program, diagnose func(line
 	}
 	switch {
 	case ctx.Err() != nil:
-		return nil, fault(stopped(ctx))
+		return nil, fault(stopped(ctx, "it did not end in time and was killed"))
 	case !alive:
 		return nil, fault(upstream.ClassTransport, errHelper)
 	case !whole:
@@ -78,12 +78,12 @@ func (h *Helper) Run(ctx context.Context, p upstream.Program, diagnose func(line
 	return text, nil
 }
 
-// stopped says why a caller no longer waits.
-func stopped(ctx context.Context) (upstream.Class, error) {
+// stopped says why a caller no longer waits, and what is wrong if its time was over.
+func stopped(ctx context.Context, late string) (upstream.Class, error) {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return upstream.ClassCanceled, context.Canceled
 	}
-	return upstream.ClassTimeout, errors.New("it did not end in time and was killed")
+	return upstream.ClassTimeout, errors.New(late)
 }
 
 // begin has the helper start a program. The descriptors are handed over.
@@ -159,11 +159,11 @@ func (h *Helper) await(ctx context.Context, id uint64, ended <-chan answer, time
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	delete(h.running, id)
-	if h.process != nil {
+	if _, runs := h.running[id]; runs && h.process != nil {
 		h.log.Error().Msg("the helper that runs programs does not answer and is killed")
 		_ = h.process.Kill()
 	}
+	delete(h.running, id)
 	return answer{}, false
 }
 
