@@ -76,14 +76,11 @@ func (s *STS) explain(a *upstream.Answer, c Call) error {
 	text := strings.NewReplacer("{role}", c.Session.RoleARN, "{by}", c.By, "{region}", s.Place.Region,
 		"{duration}", c.Session.Length().String(), "{action}", c.Action).Replace(m.Text)
 	if skewed := s.Client.Skew().Abs() >= wrongFrom; m.Text == wrongClock || m.Text == wrongSignature && skewed {
-		text = wrongClock + s.clocks()
+		text = wrongClock + Clocks(s.Client.Skew())
 	}
 	fault.Kind, fault.Err = m.Class, fmt.Errorf("%s: %s", code, text)
 	return fault
 }
-
-// clocks is Clocks for STS.
-func (s *STS) clocks() string { return Clocks(s.Client.Skew()) }
 
 // Clocks says how far our clock is from that of a service that is ahead of it by skew,
 // where its answer has shown that.

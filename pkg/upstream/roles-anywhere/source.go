@@ -158,25 +158,11 @@ func (s *Source) credential(a *upstream.Answer, role Role) (*credential.AWS, err
 	if strings.TrimSpace(string(a.Body)) == "" {
 		return nil, a.Errorf(upstream.ClassIncomplete, "the answer is empty; is the endpoint one of Roles Anywhere?")
 	}
-	k, err := parseAnswer(a.Body)
+	keys, err := parseAnswer(a.Body)
 	if err != nil {
 		return nil, a.Errorf(upstream.ClassMalformed, "%w", err)
 	}
-	now := time.Now().UTC().Truncate(time.Second)
-	if !k.expiration.After(now) {
-		return nil, a.Errorf(upstream.ClassExpired, "the session ended at %s, %v ago%s",
-			stamp(k.expiration), now.Sub(k.expiration), awsapi.Clocks(s.client.Skew()))
-	}
-	parsed, _ := awsapi.ParseRole(role.RoleARN)
-	return &credential.AWS{
-		AccessKeyID:     k.accessKeyID,
-		SecretAccessKey: credential.NewSecret(k.secretAccessKey),
-		SessionToken:    credential.NewSecret(k.sessionToken),
-		AccountID:       parsed.Account,
-		RoleARN:         role.RoleARN,
-		Issued:          now,
-		Expires:         k.expiration,
-	}, nil
+	return awsapi.SessionOf(a, keys, role.RoleARN, s.client.Skew())
 }
 
 // Skew returns the service's clock minus ours, 0 if unknown or below two seconds.
