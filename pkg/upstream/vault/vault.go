@@ -117,6 +117,9 @@ func (o *Options) BaseOf() (name, upstream string) {
 	return o.Auth.Base.Credential, o.Auth.Base.Upstream
 }
 
+// WantsToken is false: a login by AWS is signed with keys.
+func (*Options) WantsToken() bool { return false }
+
 // CheckChained reports nothing: a login goes with any keys.
 func (o *Options) CheckChained() error { return nil }
 
