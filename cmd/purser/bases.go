@@ -32,6 +32,14 @@ func baseOf(u config.Upstream) (name, upstream string) {
 	return "", ""
 }
 
+// baseKey is where the base of an upstream is configured.
+func baseKey(u config.Upstream) string {
+	if k, ok := u.Options.(interface{ BaseKey() string }); ok {
+		return k.BaseKey()
+	}
+	return "base"
+}
+
 // A tokenGiver is the options of a kind whose upstreams give tokens that other upstreams
 // present, and no program of this host.
 type tokenGiver interface{ TokenNames() []string }
@@ -150,7 +158,7 @@ func givers(upstreams map[string]config.Upstream, declared map[credential.Key]st
 			continue
 		case from != "":
 			if _, ok := upstreams[from]; !ok {
-				return nil, fmt.Errorf("upstream %q: base.upstream: there is no upstream %q", name, from)
+				return nil, fmt.Errorf("upstream %q: %s.upstream: there is no upstream %q", name, baseKey(upstreams[name]), from)
 			}
 			found[name] = []string{from}
 		case holder != "":
@@ -159,7 +167,7 @@ func givers(upstreams map[string]config.Upstream, declared map[credential.Key]st
 			}
 			found[name] = []string{holder}
 		case len(listing) == 0:
-			return nil, fmt.Errorf("upstream %q: base.credential: no upstream gives a credential %q", name, wanted)
+			return nil, fmt.Errorf("upstream %q: %s.credential: no upstream gives a credential %q", name, baseKey(upstreams[name]), wanted)
 		default:
 			found[name] = listing
 		}
@@ -169,7 +177,7 @@ func givers(upstreams map[string]config.Upstream, declared map[credential.Key]st
 	}
 	for _, name := range slices.Sorted(maps.Keys(found)) {
 		if round := circle(found, name, nil); round != nil {
-			return nil, fmt.Errorf("upstream %q: base: it is its own base, by way of %s", name, strings.Join(round, ", "))
+			return nil, fmt.Errorf("upstream %q: %s: it is its own base, by way of %s", name, baseKey(upstreams[name]), strings.Join(round, ", "))
 		}
 	}
 	return found, nil
@@ -179,11 +187,12 @@ func givers(upstreams map[string]config.Upstream, declared map[credential.Key]st
 func checkType(upstreams map[string]config.Upstream, name, base, holder string) error {
 	giver, ok := upstreams[holder].Options.(tokenGiver)
 	isToken := ok && slices.Contains(giver.TokenNames(), base)
+	key := baseKey(upstreams[name])
 	switch wantsToken := upstreams[name].Options.(dependent).WantsToken(); {
 	case wantsToken && !isToken:
-		return fmt.Errorf("upstream %q: base.credential: %q of upstream %q are AWS keys, and a token is needed, such as one of identity_tokens of kind vault", name, base, holder)
+		return fmt.Errorf("upstream %q: %s.credential: %q of upstream %q are AWS keys, and a token is needed, such as one of identity_tokens of kind vault", name, key, base, holder)
 	case isToken && !wantsToken:
-		return fmt.Errorf("upstream %q: base.credential: %q of upstream %q is a token, and AWS keys are needed", name, base, holder)
+		return fmt.Errorf("upstream %q: %s.credential: %q of upstream %q is a token, and AWS keys are needed", name, key, base, holder)
 	}
 	return nil
 }

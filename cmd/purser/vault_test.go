@@ -5,7 +5,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rs/zerolog"
+
 	"github.com/purser-agent/purser/pkg/mock"
+	"github.com/purser-agent/purser/pkg/store"
 )
 
 // vaultHere is a Vault with a token, and the lines of an upstream that reads it.
@@ -64,5 +67,18 @@ grants: {everyone: {credentials: ['*']}}
 	}
 	if r := vault.Record(); r.LeasesMade != 1 || r.Leases != 0 || r.Tokens != 0 {
 		t.Errorf("%d of %d leases and %d tokens are left", r.Leases, r.LeasesMade, r.Tokens)
+	}
+}
+
+func TestBaseOfALoginIsLookedForWhereItIsConfigured(t *testing.T) {
+	for base, want := range map[string]string{
+		"upstream: dc":     `upstream "vault": auth.base.upstream: there is no upstream "dc"`,
+		"credential: demo": `upstream "vault": auth.base.credential: no upstream gives a credential "demo"`,
+		"credential: web":  `upstream "vault": auth.base: it is its own base, by way of vault`,
+	} {
+		c := loadText(t, "upstreams: {vault: {kind: vault, address: 'https://vault.example.com', auth: {method: aws, base: {"+base+"}}, aws: {roles: {web: {}}}}}\n")
+		if _, err := openSources(c.Upstreams, &store.Store{}, surroundings{log: zerolog.Nop()}); err == nil || err.Error() != want {
+			t.Errorf("got %v, want %s", err, want)
+		}
 	}
 }

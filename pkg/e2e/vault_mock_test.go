@@ -55,6 +55,9 @@ func TestPromise4And9VaultInTrouble(t *testing.T) {
 	if before.Code != "Success" || !strings.HasPrefix(before.AccessKeyID, "ASIA") || time.Until(before.Expiration) < 50*time.Minute {
 		t.Fatalf("got %s, %s until %v", before.Code, before.AccessKeyID, before.Expiration)
 	}
+	if got := (caller{}).role(t, "http://"+agent.Address); got != "web" {
+		t.Errorf("curl gets %q", got)
+	}
 	var asked atomic.Int64
 	done, ended := make(chan struct{}), make(chan struct{})
 	go func() {

@@ -18,21 +18,35 @@ const (
 // prefetch measures how long it takes from the start to having a thousand roles on one
 // base in stock, what the upstream was asked for that, and whether clients add to it.
 func prefetch(root, work string) (rows []row, err error) {
-	for _, c := range []struct{ kind, flag, section, role, path string }{
-		{"STS", "--sts", `kind: sts, base: {upstream: bench}, region: eu-central-1, endpoint: "http://ADDRESS"`,
-			`role_arn: "arn:aws:iam::123456789012:role/NAME"`, "roles"},
+	for _, c := range []struct {
+		kind, section string // of the upstream, with ADDRESS and ROLES
+		role          string // of each, with NAME
+		flags         []string
+		each          string // a flag for each role
+	}{
+		{"Vault", `kind: vault, address: "http://ADDRESS", auth: {method: token, token: hvs.BENCH}, aws: {roles: {ROLES}}`,
+			"path: creds/NAME", []string{"--vault", "ADDRESS", "--vault-token", "hvs.BENCH", "--vault-fault", "latency=" + slowness.String()}, "--vault-role"},
+		{"STS", `kind: sts, base: {upstream: bench}, region: eu-central-1, endpoint: "http://ADDRESS", roles: {ROLES}`,
+			`role_arn: "arn:aws:iam::123456789012:role/NAME"`, []string{"--sts", "ADDRESS", "--sts-fault", "latency=" + slowness.String()}, ""},
 	} {
 		address, err := freeAddress()
 		if err != nil {
 			return nil, err
 		}
 		var roles strings.Builder
+		var flags []string
+		for _, flag := range c.flags {
+			flags = append(flags, strings.ReplaceAll(flag, "ADDRESS", address))
+		}
 		for i := range prefetched {
 			name := fmt.Sprint("role", i)
 			fmt.Fprintf(&roles, "%s: {%s}, ", name, strings.ReplaceAll(c.role, "NAME", name))
+			if c.each != "" {
+				flags = append(flags, c.each, name)
+			}
 		}
-		upstreams := "bench: {kind: ims, url: %q}, many: {" + strings.ReplaceAll(c.section, "ADDRESS", address) + ", " + c.path + ": {" + roles.String() + "}}"
-		s, err := setScene(root, work, upstreams, c.flag, address, c.flag+"-fault", "latency="+slowness.String())
+		upstreams := "bench: {kind: ims, url: %q}, many: {" + strings.NewReplacer("ADDRESS", address, "ROLES", roles.String()).Replace(c.section) + "}"
+		s, err := setScene(root, work, upstreams, flags...)
 		if err != nil {
 			return nil, err
 		}

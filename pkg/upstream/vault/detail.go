@@ -12,7 +12,7 @@ func (s *session) detail() string {
 	now := time.Now()
 	text := "not logged in"
 	if t := s.token; t != nil && !t.ended(now) {
-		text = "logged in without end"
+		text = "logged in, no end of the token is known"
 		if !t.until.IsZero() {
 			text = "logged in until " + clock(t.until, now)
 		}

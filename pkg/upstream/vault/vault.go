@@ -120,6 +120,9 @@ func (o *Options) BaseOf() (name, upstream string) {
 // WantsToken is false: a login by AWS is signed with keys.
 func (*Options) WantsToken() bool { return false }
 
+// BaseKey is where the base is configured.
+func (o *Options) BaseKey() string { return "auth.base" }
+
 // CheckChained reports nothing: a login goes with any keys.
 func (o *Options) CheckChained() error { return nil }
 
