@@ -57,3 +57,13 @@ func TestWhatAProgramPrintedIsReadHoweverLateItsReaderComes(t *testing.T) {
 		t.Errorf("got %d bytes, whole %v, want %d", len(text), whole, len(want))
 	}
 }
+
+func TestTheEnvironmentArrivesByteByByte(t *testing.T) {
+	h := start(t)
+	const password = "p\xe4ss\xff\"\\\n<\u2028>"
+	p := sh(`printf %s "$PASSWORD"`)
+	p.Env = []string{"PASSWORD=" + password}
+	if out, _, err := run(t, h, p); err != nil || out != password {
+		t.Errorf("got %q, %v, want %q", out, err, password)
+	}
+}

@@ -136,7 +136,7 @@ func TestHowAProgramEndsIsOneSentence(t *testing.T) {
 		{"a folder", only(folder), upstream.ClassProgram, "program DIR: it is no program but another kind of file"},
 		{"no interpreter", only(file("loose", "#!/no/such/shell\n", 0o700)), upstream.ClassProgram, "program DIR/loose: what its first line names to run it, or its loader, does not exist"},
 		{"no program", only(file("text", "hello\n", 0o700)), upstream.ClassProgram, "program DIR/text: it is neither a program for this machine nor a script whose first line says what runs it (#!/bin/sh)"},
-		{"too long", upstream.Program{Args: []string{"/bin/true", strings.Repeat("x", maxMessage)}, Timeout: time.Second}, upstream.ClassTransport, "program /bin/true: its arguments and environment are longer than 131072 bytes"},
+		{"too long", upstream.Program{Args: []string{"/bin/true", strings.Repeat("x", maxMessage)}, Timeout: time.Second}, upstream.ClassTransport, "program /bin/true: its arguments and environment take more than 131072 bytes in a message to the helper that runs programs"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, _, err := run(t, h, test.program)

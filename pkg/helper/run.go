@@ -127,7 +127,7 @@ func (h *Helper) send(r request, rights []byte) error {
 		return err
 	}
 	if len(packet) > maxMessage {
-		return fmt.Errorf("its arguments and environment are longer than %d bytes", maxMessage)
+		return fmt.Errorf("its arguments and environment take more than %d bytes in a message to the helper that runs programs", maxMessage)
 	}
 	if err := h.conn.SetWriteDeadline(time.Now().Add(time.Second)); err != nil {
 		return err
