@@ -192,6 +192,41 @@ func TestCheckTriesProgramsAndFiles(t *testing.T) {
 	}
 }
 
+func TestAProgramThatEverybodyCanChangeIsWarnedAbout(t *testing.T) {
+	folder := t.TempDir()
+	path := filepath.Join(folder, "login")
+	if err := os.WriteFile(path, nil, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, Credential{Command: []string{path}}, nil, io.Discard)
+	for _, test := range []struct {
+		name         string
+		file, folder os.FileMode
+		want         string
+	}{
+		{"neither", 0o755, 0o755, ""},
+		{"the file", 0o757, 0o755, path},
+		{"its folder", 0o755, 0o777, folder},
+		{"its folder, but for files of others", 0o755, 0o777 | os.ModeSticky, ""},
+	} {
+		for at, mode := range map[string]os.FileMode{path: test.file, folder: test.folder} {
+			if err := os.Chmod(at, mode); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want := ""
+		if test.want != "" {
+			want = "everybody on this host can change what credentials.web.command runs as Purser's account: " + test.want + " is writable for all"
+		}
+		if got := strings.Join(s.Warnings(), "\n"); got != want {
+			t.Errorf("%s: got %q, want %q", test.name, got, want)
+		}
+	}
+	if got := open(t, Credential{Socket: path}, nil, io.Discard).Warnings(); got != nil {
+		t.Errorf("got %q for a socket", got)
+	}
+}
+
 // listen has a socket that treats each connection so.
 func listen(t *testing.T, serve func(net.Conn)) string {
 	t.Helper()

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/rs/zerolog"
@@ -165,4 +167,32 @@ func (s *Source) Check() error {
 		}
 	}
 	return errors.Join(all...)
+}
+
+// Warnings name the programs that everybody may replace, and so run as Purser's account.
+func (s *Source) Warnings() (warnings []string) {
+	for _, key := range s.Declared() {
+		c := s.options.Credentials[key.Name]
+		if c.Socket != "" {
+			continue
+		}
+		if open := openToAll(c.Command[0]); open != "" {
+			warnings = append(warnings, fmt.Sprintf("everybody on this host can change what credentials.%s.command runs as Purser's account: %s is writable for all", key, open))
+		}
+	}
+	return warnings
+}
+
+// openToAll is what everybody may write to: a program, or a folder on the way to it in
+// which files of others can be replaced.
+func openToAll(path string) string {
+	for at := path; ; at = filepath.Dir(at) {
+		info, err := os.Stat(at)
+		if err == nil && info.Mode()&0o002 != 0 && info.Mode()&os.ModeSticky == 0 {
+			return at
+		}
+		if at == filepath.Dir(at) {
+			return ""
+		}
+	}
 }
