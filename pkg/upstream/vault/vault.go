@@ -139,6 +139,9 @@ func (o *Options) BaseOf() (name, upstream string) {
 	return o.Auth.Base.Credential, o.Auth.Base.Upstream
 }
 
+// WantsToken is false: a login by AWS is signed with keys.
+func (*Options) WantsToken() bool { return false }
+
 // BaseKey is where the base is configured.
 func (o *Options) BaseKey() string { return "auth.base" }
 
