@@ -173,6 +173,9 @@ func TestAFileThatEverybodyMayReadIsWarnedOf(t *testing.T) {
 			}
 		}
 		want := fmt.Sprintf(`"files":[%q],"message":"every account of this host may read what the login is made with; take that right away (chmod o-r)"`, p.auth.SecretID.File)
+		if got := (&Source{options: &Options{Auth: *p.auth}}).Warnings(); len(got) != warned || warned > 0 && got[0] != "every account of this host may read "+p.auth.SecretID.File+", which the login is made with; take that right away (chmod o-r)" {
+			t.Errorf("%04o: got the warnings %q", mode, got)
+		}
 		if got := strings.Count(p.said.text(), want); got != warned {
 			t.Errorf("%04o: warned %d times, want %d: %s", mode, got, warned, p.said.text())
 		}

@@ -137,6 +137,14 @@ func (s *Source) Supersedes(key credential.Key) bool {
 // Check reports what is wrong with Files for the present account, without asking Vault.
 func (s *Source) Check() error { return s.server.check() }
 
+// Warnings say which files of the login everybody may read.
+func (s *Source) Warnings() (warnings []string) {
+	for _, file := range s.options.Auth.exposed() {
+		warnings = append(warnings, fmt.Sprintf("every account of this host may read %s, which the login is made with; take that right away (chmod o-r)", file))
+	}
+	return warnings
+}
+
 // Spends names what a login uses up that the next one would need, if it does.
 func (s *Source) Spends() string { return s.options.Auth.spends() }
 
