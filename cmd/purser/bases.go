@@ -17,6 +17,8 @@ import (
 // another one, their base. Of both names one is set.
 type dependent interface {
 	BaseOf() (name, upstream string)
+	// WantsToken tells a base that must be a token from one that must be AWS keys.
+	WantsToken() bool
 	// CheckChained reports what cannot work with a base that is itself the session of
 	// a role.
 	CheckChained() error
@@ -160,6 +162,9 @@ func givers(upstreams map[string]config.Upstream, declared map[credential.Key]st
 			}
 			found[name] = []string{from}
 		case holder != "":
+			if err := checkType(upstreams, name, wanted, holder); err != nil {
+				return nil, err
+			}
 			found[name] = []string{holder}
 		case len(listing) == 0:
 			return nil, fmt.Errorf("upstream %q: %s.credential: no upstream gives a credential %q", name, baseKey(upstreams[name]), wanted)
@@ -176,6 +181,20 @@ func givers(upstreams map[string]config.Upstream, declared map[credential.Key]st
 		}
 	}
 	return found, nil
+}
+
+// checkType looks whether a declared base is what the upstream of a name works with.
+func checkType(upstreams map[string]config.Upstream, name, base, holder string) error {
+	giver, ok := upstreams[holder].Options.(tokenGiver)
+	isToken := ok && slices.Contains(giver.TokenNames(), base)
+	key := baseKey(upstreams[name])
+	switch wantsToken := upstreams[name].Options.(dependent).WantsToken(); {
+	case wantsToken && !isToken:
+		return fmt.Errorf("upstream %q: %s.credential: %q of upstream %q are AWS keys, and a token is needed, such as one of identity_tokens of kind vault", name, key, base, holder)
+	case isToken && !wantsToken:
+		return fmt.Errorf("upstream %q: %s.credential: %q of upstream %q is a token, and AWS keys are needed", name, key, base, holder)
+	}
+	return nil
 }
 
 // checkChain looks whether an upstream can work with the sessions of a role, if that

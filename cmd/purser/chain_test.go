@@ -155,12 +155,19 @@ func TestWhatCannotBeABaseIsAnErrorOfTheConfiguration(t *testing.T) {
 		return fmt.Sprintf("  %s-hop: {kind: sts, base: {%s}, region: eu-central-1, roles: {%s: {role_arn: \"arn:aws:iam::123456789012:role/x\"%s}}}\n", name, base, name, more)
 	}
 	const ims = "  dc: {kind: ims, url: 'http://127.0.0.1:1'}\n"
+	const vault = "  v: {kind: vault, address: 'http://127.0.0.1:1', auth: {method: token, token: x}, aws: {roles: {web: {}}}, identity_tokens: {ci: {}}}\n"
+	identity := func(base string) string {
+		return fmt.Sprintf("  w: {kind: web-identity, base: {credential: %s}, region: eu-central-1, roles: {w: {role_arn: \"arn:aws:iam::123456789012:role/x\"}}}\n", base)
+	}
 	for name, c := range map[string]struct{ text, want string }{
-		"unknown upstream": {ims + hop("a", "upstream: cd", ""), `upstream "a-hop": base.upstream: there is no upstream "cd"`},
-		"nobody gives it":  {hop("a", "credential: ghost", ""), `upstream "a-hop": base.credential: no upstream gives a credential "ghost"`},
-		"a circle":         {hop("a", "credential: b", "") + hop("b", "credential: c", "") + hop("c", "upstream: a-hop", ""), `upstream "a-hop": base: it is its own base, by way of b-hop, c-hop, a-hop`},
-		"itself":           {hop("a", "upstream: a-hop", ""), `upstream "a-hop": base: it is its own base, by way of a-hop`},
-		"a long chain":     {ims + hop("a", "upstream: dc", ", duration: 12h"), `upstream "a-hop": roles.a.duration: 12h0m0s is too long: the base is the session of a role itself`},
+		"unknown upstream":  {ims + hop("a", "upstream: cd", ""), `upstream "a-hop": base.upstream: there is no upstream "cd"`},
+		"nobody gives it":   {hop("a", "credential: ghost", ""), `upstream "a-hop": base.credential: no upstream gives a credential "ghost"`},
+		"a circle":          {hop("a", "credential: b", "") + hop("b", "credential: c", "") + hop("c", "upstream: a-hop", ""), `upstream "a-hop": base: it is its own base, by way of b-hop, c-hop, a-hop`},
+		"itself":            {hop("a", "upstream: a-hop", ""), `upstream "a-hop": base: it is its own base, by way of a-hop`},
+		"keys for a token":  {vault + identity("web"), `upstream "w": base.credential: "web" of upstream "v" are AWS keys, and a token is needed, such as one of identity_tokens of kind vault`},
+		"a token for keys":  {vault + hop("a", "credential: ci", ""), `upstream "a-hop": base.credential: "ci" of upstream "v" is a token, and AWS keys are needed`},
+		"a token to log in": {vault + "  x: {kind: vault, address: 'http://127.0.0.1:1', auth: {method: aws, base: {credential: ci}}, aws: {roles: {x: {}}}}\n", `upstream "x": auth.base.credential: "ci" of upstream "v" is a token, and AWS keys are needed`},
+		"a long chain":      {ims + hop("a", "upstream: dc", ", duration: 12h"), `upstream "a-hop": roles.a.duration: 12h0m0s is too long: the base is the session of a role itself`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := &running{t: t, file: t.TempDir() + "/purser.yaml"}

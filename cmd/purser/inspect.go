@@ -106,7 +106,8 @@ func checkCommand() *cobra.Command {
 it names as the account that will serve, reach every upstream and fetch everything
 once. Nothing that it fetches is kept or shown. Where purser redirect has installed its
 rules and the daemon runs, the way through the metadata addresses is tried as well. A
-running daemon is not disturbed.`,
+running daemon is not disturbed: what a login would use up, such as a secret ID behind a
+wrapping token, is left to it.`,
 	}
 	configFlag(c, &paths)
 	offline := c.Flags().Bool("offline", false, "do not ask any upstream")
@@ -157,10 +158,13 @@ func check(ctx context.Context, c *config.Config, offline bool, out io.Writer) e
 		loops[name] = refresh.New(refresh.Options{Upstream: name, Source: s, Store: &store.Store{}, Claims: &refresh.Claims{}, Log: zerolog.Nop()})
 	}
 	sources.connect(loops)
-	failed := 0
+	failed, spared := 0, map[string]string{}
 	for _, name := range sources.names() {
 		err := sources.byName[name].Check()
-		if err == nil && !offline {
+		if spared[name] = spare(sources, name, spared); offline {
+			spared[name] = "--offline"
+		}
+		if err == nil && spared[name] == "" {
 			err = checkUpstream(ctx, loops[name], out)
 		}
 		if err != nil {
@@ -168,8 +172,8 @@ func check(ctx context.Context, c *config.Config, offline bool, out io.Writer) e
 			fmt.Fprintf(out, "upstream %s: failed\n%s\n", name, indent(err.Error()))
 			continue
 		}
-		if offline {
-			fmt.Fprintf(out, "upstream %s: not asked (--offline)\n", name)
+		if why := spared[name]; why != "" {
+			fmt.Fprintf(out, "upstream %s: not asked (%s)\n", name, why)
 		}
 		for _, warning := range warnings(sources.byName[name]) {
 			fmt.Fprintln(out, "  warning:", warning)
@@ -200,6 +204,24 @@ func checkInstalledRedirect(ctx context.Context, c *config.Config, out io.Writer
 		err = fmt.Errorf("redirect: %w", err)
 	}
 	return err
+}
+
+// A spender is a source that cannot be asked without using up what the daemon needs to
+// ask it. Spends names that, or nothing.
+type spender interface{ Spends() string }
+
+// spare says why an upstream is not to be asked, if it is not: it, or what may give its
+// base, is a spender.
+func spare(all *sources, name string, spared map[string]string) string {
+	if s, ok := all.byName[name].(spender); ok && s.Spends() != "" {
+		return "it would use up " + s.Spends()
+	}
+	for _, giver := range all.givers[name] {
+		if spared[giver] != "" {
+			return fmt.Sprintf("its base is from upstream %s, which is not asked", giver)
+		}
+	}
+	return ""
 }
 
 // told is a log of which check shows what programs say on their standard error.

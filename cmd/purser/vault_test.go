@@ -9,6 +9,7 @@ import (
 
 	"github.com/purser-agent/purser/pkg/mock"
 	"github.com/purser-agent/purser/pkg/store"
+	"github.com/purser-agent/purser/pkg/upstream/vault"
 )
 
 // vaultHere is a Vault with a token, and the lines of an upstream that reads it.
@@ -67,6 +68,15 @@ grants: {everyone: {credentials: ['*']}}
 	}
 	if r := vault.Record(); r.LeasesMade != 1 || r.Leases != 0 || r.Tokens != 0 {
 		t.Errorf("%d of %d leases and %d tokens are left", r.Leases, r.LeasesMade, r.Tokens)
+	}
+}
+
+func TestVersionOfAKVEngineIsWrittenAsANumberToo(t *testing.T) {
+	for written, want := range map[string]vault.KVVersion{"1": 1, `"2"`: 2, "auto": 0} {
+		c := loadText(t, "upstreams: {vault: {kind: vault, address: 'https://vault.example.com', auth: {method: cert}, tls: {certificate: /c, key: /k}, kv: {keys: {web: {path: web, version: "+written+"}}}}}\n")
+		if got := c.Upstreams["vault"].Options.(*vault.Options).KV.Keys["web"].Version; got != want {
+			t.Errorf("%s: got %d", written, got)
+		}
 	}
 }
 

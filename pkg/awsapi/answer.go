@@ -8,19 +8,9 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"time"
-)
 
-// keys are what STS answers for an assumed role.
-type keys struct {
-	accessKeyID, secretAccessKey, sessionToken string
-	expiration                                 time.Time
-}
-
-// The longest values that are believed, in bytes; AWS's are a tenth of that.
-const (
-	maxKey   = 1 << 10
-	maxToken = 32 << 10
+	"github.com/purser-agent/purser/pkg/credential"
+	"github.com/purser-agent/purser/pkg/upstream"
 )
 
 // A result is what an answer holds beside its ResponseMetadata.
@@ -36,7 +26,7 @@ type result struct {
 
 // parseAnswer reads the answer to a call strictly: each field is there once. No error
 // quotes the answer.
-func parseAnswer(body []byte, action string) (*keys, error) {
+func parseAnswer(body []byte, action string) (*credential.AWS, error) {
 	var answer struct {
 		XMLName xml.Name
 		Results []result `xml:",any"` // ResponseMetadata is one too
@@ -51,23 +41,21 @@ func parseAnswer(body []byte, action string) (*keys, error) {
 	if len(results) != 1 || len(results[0].Credentials) != 1 {
 		return nil, errors.New("the answer has no Credentials, or several")
 	}
-	found, k := results[0].Credentials[0], &keys{}
-	var ends string
-	err := errors.Join(
-		one("AccessKeyId", found.AccessKeyID, maxKey, &k.accessKeyID),
-		one("SecretAccessKey", found.SecretAccessKey, maxKey, &k.secretAccessKey),
-		one("SessionToken", found.SessionToken, maxToken, &k.sessionToken),
-		one("Expiration", found.Expiration, maxKey, &ends),
-	)
-	if err != nil {
-		return nil, err
+	found := results[0].Credentials[0]
+	var parts [4]upstream.Part
+	for i, field := range []struct {
+		name   string
+		values []string
+	}{
+		{"AccessKeyId", found.AccessKeyID}, {"SecretAccessKey", found.SecretAccessKey},
+		{"SessionToken", found.SessionToken}, {"Expiration", found.Expiration},
+	} {
+		if len(field.values) != 1 {
+			return nil, fmt.Errorf("the answer has no %s, or several", field.name)
+		}
+		parts[i] = upstream.Part{Name: field.name, Value: field.values[0]}
 	}
-	k.expiration, err = time.Parse(time.RFC3339, ends)
-	if err != nil {
-		return nil, errors.New("the Expiration is not a time with a zone, such as 2026-01-31T12:00:00Z")
-	}
-	k.expiration = k.expiration.UTC().Truncate(time.Second)
-	return k, nil
+	return ParseKeys(parts[0], parts[1], parts[2], parts[3])
 }
 
 var errNotXML = errors.New("the answer is not an XML document of STS, or not all of one")
@@ -87,23 +75,6 @@ func decode(body []byte, into any) error {
 			return errNotXML
 		}
 	}
-}
-
-// one takes a field that must be there once, with nothing that could not be sent on
-// in a header or a line.
-func one(name string, values []string, limit int, into *string) error {
-	if len(values) != 1 || values[0] == "" {
-		return fmt.Errorf("the answer has no %s, or several", name)
-	}
-	switch value := values[0]; {
-	case len(value) > limit:
-		return fmt.Errorf("the %s is longer than %d bytes", name, limit)
-	case strings.ContainsFunc(value, func(c rune) bool { return c <= ' ' || c > '~' }):
-		return fmt.Errorf("the %s has characters that do not belong in it", name)
-	default:
-		*into = value
-	}
-	return nil
 }
 
 // parseCode returns the code of an ErrorResponse, or nothing for what is none.

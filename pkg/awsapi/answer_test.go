@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/purser-agent/purser/pkg/upstream"
 )
 
 const assumeRole = "AssumeRole"
@@ -25,14 +27,15 @@ const assumed = `<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-0
 `
 
 func TestParseAnswerReadsTheKeys(t *testing.T) {
-	want := keys{"ASIAEXAMPLE", "secret/EXAMPLE+=", "token//EXAMPLE==", time.Date(2026, 11, 23, 6, 0, 1, 0, time.UTC)}
+	ends := time.Date(2026, 11, 23, 6, 0, 1, 0, time.UTC)
 	for name, body := range map[string]string{
 		"as it is":       assumed,
 		"declared":       `<?xml version="1.0" encoding="UTF-8"?>` + "\n" + assumed,
 		"no namespace":   strings.Replace(assumed, ` xmlns="https://sts.amazonaws.com/doc/2011-06-15/"`, "", 1),
 		"unknown fields": strings.Replace(assumed, "<AssumeRoleResult>", "<AssumeRoleResult><New><AccessKeyId>x</AccessKeyId></New>", 1),
 	} {
-		if got, err := parseAnswer([]byte(body), assumeRole); err != nil || *got != want {
+		if got, err := parseAnswer([]byte(body), assumeRole); err != nil || got.AccessKeyID != "ASIAEXAMPLE" || got.SecretAccessKey.Reveal() != "secret/EXAMPLE+=" ||
+			got.SessionToken.Reveal() != "token//EXAMPLE==" || !got.Expires.Equal(ends) {
 			t.Errorf("%s: got %+v, %v", name, got, err)
 		}
 	}
@@ -41,7 +44,7 @@ func TestParseAnswerReadsTheKeys(t *testing.T) {
 func TestParseAnswerTakesTheResultOfItsCallOnly(t *testing.T) {
 	const other = "AssumeRoleWithWebIdentity"
 	renamed := strings.NewReplacer("AssumeRoleResponse", other+"Response", "AssumeRoleResult", other+"Result").Replace(assumed)
-	if k, err := parseAnswer([]byte(renamed), other); err != nil || k.accessKeyID != "ASIAEXAMPLE" {
+	if k, err := parseAnswer([]byte(renamed), other); err != nil || k.AccessKeyID != "ASIAEXAMPLE" {
 		t.Errorf("got %+v, %v", k, err)
 	}
 	for name, body := range map[string]string{
@@ -77,7 +80,7 @@ func TestParseAnswerRefusesWithoutQuoting(t *testing.T) {
 		"two tokens":        {with("<SessionToken>", "<SessionToken>"+confidential+"</SessionToken><SessionToken>"), "no SessionToken, or several"},
 		"a line end":        {with("token//EXAMPLE", confidential+"\n"), "SessionToken has characters that do not belong in it"},
 		"an umlaut":         {with("ASIAEXAMPLE", "ÄSIA"), "AccessKeyId has characters"},
-		"an endless token":  {with("token//EXAMPLE", strings.Repeat("x", maxToken)), "SessionToken is longer than"},
+		"an endless token":  {with("token//EXAMPLE", strings.Repeat("x", upstream.MaxToken)), "SessionToken is longer than"},
 		"no zone":           {with("06:00:01Z", "06:00:01"), "the Expiration is not a time with a zone"},
 		"a word as end":     {with("2026-11-23T06:00:01Z", confidential), "the Expiration is not a time with a zone"},
 	} {
@@ -112,13 +115,13 @@ func FuzzAnswer(f *testing.F) {
 		if err != nil {
 			return
 		}
-		for _, value := range []string{k.accessKeyID, k.secretAccessKey, k.sessionToken} {
+		for _, value := range []string{k.AccessKeyID, k.SecretAccessKey.Reveal(), k.SessionToken.Reveal()} {
 			if value == "" || strings.ContainsAny(value, " \r\n\x00") {
 				t.Errorf("%q passed", value)
 			}
 		}
-		if k.expiration.Location() != time.UTC || k.expiration.Nanosecond() != 0 {
-			t.Errorf("the end is %v", k.expiration)
+		if k.Expires.Location() != time.UTC || k.Expires.Nanosecond() != 0 {
+			t.Errorf("the end is %v", k.Expires)
 		}
 	})
 }

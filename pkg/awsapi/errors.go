@@ -22,9 +22,6 @@ const (
 	broken         = "STS has an error of its own"
 )
 
-// wrongFrom is the least difference of clocks for which AWS rejects a signature.
-const wrongFrom = 4 * time.Minute
-
 // meanings are the codes of the STS API reference that mean the same for every call.
 // AWS promises codes, not HTTP statuses.
 var meanings = map[string]Meaning{
@@ -75,15 +72,15 @@ func (s *STS) explain(a *upstream.Answer, c Call) error {
 	}
 	text := strings.NewReplacer("{role}", c.Session.RoleARN, "{by}", c.By, "{region}", s.Place.Region,
 		"{duration}", c.Session.Length().String(), "{action}", c.Action).Replace(m.Text)
-	if skewed := s.Client.Skew().Abs() >= wrongFrom; m.Text == wrongClock || m.Text == wrongSignature && skewed {
-		text = wrongClock + s.clocks()
+	if skew := s.Client.Skew(); m.Text == wrongClock || m.Text == wrongSignature && WrongClock(skew) {
+		text = wrongClock + Clocks(skew)
 	}
 	fault.Kind, fault.Err = m.Class, fmt.Errorf("%s: %s", code, text)
 	return fault
 }
 
-// clocks is Clocks for STS.
-func (s *STS) clocks() string { return Clocks(s.Client.Skew()) }
+// WrongClock reports whether clocks differ by so much that AWS may reject a signature.
+func WrongClock(skew time.Duration) bool { return skew.Abs() >= 4*time.Minute }
 
 // Clocks says how far our clock is from that of a service that is ahead of it by skew,
 // where its answer has shown that.

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"time"
 
 	"github.com/purser-agent/purser/pkg/credential"
 	"github.com/purser-agent/purser/pkg/upstream"
@@ -58,23 +57,9 @@ func (s *STS) credential(a *upstream.Answer, c Call) (*credential.AWS, error) {
 	if strings.TrimSpace(string(a.Body)) == "" {
 		return nil, a.Errorf(upstream.ClassIncomplete, "the answer is empty; is the endpoint one of STS?")
 	}
-	k, err := parseAnswer(a.Body, c.Action)
+	keys, err := parseAnswer(a.Body, c.Action)
 	if err != nil {
 		return nil, a.Errorf(upstream.ClassMalformed, "%w", err)
 	}
-	now := time.Now().UTC().Truncate(time.Second)
-	if !k.expiration.After(now) {
-		return nil, a.Errorf(upstream.ClassExpired, "the session ended at %s, %v ago%s",
-			k.expiration.Format(time.RFC3339), now.Sub(k.expiration), s.clocks())
-	}
-	role, _ := ParseRole(c.Session.RoleARN)
-	return &credential.AWS{
-		AccessKeyID:     k.accessKeyID,
-		SecretAccessKey: credential.NewSecret(k.secretAccessKey),
-		SessionToken:    credential.NewSecret(k.sessionToken),
-		AccountID:       role.Account,
-		RoleARN:         c.Session.RoleARN,
-		Issued:          now,
-		Expires:         k.expiration,
-	}, nil
+	return SessionOf(a, keys, c.Session.RoleARN, s.Client.Skew())
 }

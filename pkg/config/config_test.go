@@ -79,6 +79,18 @@ type tokenOptions struct {
 	Retry  *bool                `koanf:"retry"`
 	Size   int8                 `koanf:"size"`
 	Labels map[string]string    `koanf:"labels"`
+	Form   *form                `koanf:"form"`
+}
+
+// A form is a number with a text form of its own.
+type form int
+
+func (f *form) UnmarshalText(text []byte) error {
+	if string(text) != "auto" && string(text) != "1" {
+		return errors.New("auto or 1")
+	}
+	*f = form(len(text))
+	return nil
 }
 
 // stsOptions are of a kind with sections below sections.

@@ -23,7 +23,7 @@ var (
 	textType     = reflect.TypeFor[encoding.TextUnmarshaler]()
 )
 
-// forms tells what the text of a type looks like.
+// forms tells what the text of a type looks like. For another one its error does.
 var forms = map[reflect.Type]string{
 	reflect.TypeFor[netip.AddrPort](): "an IP address and a port such as 127.0.0.1:25772 or [::1]:25772",
 	reflect.TypeFor[netip.Prefix]():   "a network such as 10.1.0.0/16 or fd00::/8",
@@ -256,16 +256,19 @@ func (l *loader) scalar(at path, from any, into reflect.Value) {
 	}
 }
 
-// text fills a type that reads its own text form.
+// text fills a type that reads its own text form. That of a number may be one.
 func (l *loader) text(at path, from any, into reflect.Value) {
+	if n, ok := from.(int); ok && into.CanInt() {
+		from = strconv.Itoa(n)
+	}
 	text, ok := from.(string)
 	if !ok {
 		l.wrongType(at, from, "a text")
 		return
 	}
 	text = l.expand(at, text)
-	if into.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(text)) != nil {
-		l.wrong(at, "%s: %s is not %s", at, quote(text), cmp.Or(forms[into.Type()], "in the right form"))
+	if err := into.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(text)); err != nil {
+		l.wrong(at, "%s: %s is not %s", at, quote(text), cmp.Or(forms[into.Type()], err.Error()))
 	}
 }
 

@@ -35,6 +35,15 @@ type Key struct {
 	Variant string
 }
 
+// Keys are those of some names, without a variant; never nil.
+func Keys(names []string) []Key {
+	keys := make([]Key, 0, len(names))
+	for _, name := range names {
+		keys = append(keys, Key{Name: name})
+	}
+	return keys
+}
+
 // String is the form for logs and messages.
 func (k Key) String() string {
 	if k.Variant == "" {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -58,23 +57,8 @@ func TestPromise4And9VaultInTrouble(t *testing.T) {
 	if got := (caller{}).role(t, "http://"+agent.Address); got != "web" {
 		t.Errorf("curl gets %q", got)
 	}
-	var asked atomic.Int64
-	done, ended := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		for {
-			select {
-			case <-done:
-				return
-			case <-time.After(5 * time.Millisecond):
-			}
-			if status, body, err := metadata.get(securityCredentials + "web"); err != nil || status != 200 || !strings.Contains(body, `"Success"`) {
-				t.Errorf("a client got %d %s, %v", status, body, err)
-				return
-			}
-			asked.Add(1)
-		}
-	}()
+	client := keepAsking(t, metadata, "web")
+	defer client.stop()
 	for _, trouble := range []struct {
 		method, what string
 		body         any
@@ -100,9 +84,7 @@ func TestPromise4And9VaultInTrouble(t *testing.T) {
 		}
 		before = now
 	}
-	close(done)
-	<-ended
-	if n := asked.Load(); n < 20 {
+	if n := client.stop(); n < 20 {
 		t.Errorf("the client asked %d times only", n)
 	}
 	status, err := agent.Run("status")

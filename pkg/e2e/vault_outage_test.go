@@ -32,6 +32,40 @@ func refreshed(t *testing.T, agent *harness.Agent, role string) error {
 	return nil
 }
 
+// An eager client asks for one role all the time.
+type eager struct {
+	asked atomic.Int64
+	ended atomic.Bool
+	asks  sync.WaitGroup
+}
+
+// keepAsking starts one. Each answer has to be keys that have not ended.
+func keepAsking(t *testing.T, m *metadata, role string) *eager {
+	e := &eager{}
+	e.asks.Go(func() {
+		for ; !e.ended.Load(); time.Sleep(5 * time.Millisecond) {
+			status, body, err := m.get(securityCredentials + role)
+			var d document
+			if err == nil {
+				err = json.Unmarshal([]byte(body), &d)
+			}
+			if err != nil || status != http.StatusOK || d.Code != "Success" || !d.Expiration.After(time.Now()) {
+				t.Errorf("a client got %d %s until %v, %v", status, d.Code, d.Expiration, err)
+				return
+			}
+			e.asked.Add(1)
+		}
+	})
+	return e
+}
+
+// stop returns how often it asked.
+func (e *eager) stop() int64 {
+	e.ended.Store(true)
+	e.asks.Wait()
+	return e.asked.Load()
+}
+
 // startSite is a Vault with one AppRole, and an agent that reads test_role by it.
 func startSite(t *testing.T) (*vaultSite, *harness.Agent) {
 	t.Helper()
@@ -139,7 +173,6 @@ func TestUsersOfIAMGoWithTheAgent(t *testing.T) {
 	if users := site.iam.Users(); len(users) != 1 || !strings.HasPrefix(before.AccessKeyID, "AKIA") {
 		t.Fatalf("the users are %q, and the key %s", users, before.AccessKeyID)
 	}
-	time.Sleep(2 * time.Second) // so that the next keys end later
 	must(t, site.vault.Write("sys/leases/revoke-prefix/aws/creds/test_role", map[string]bool{"sync": true}, nil))
 	if users := site.iam.Users(); len(users) != 0 {
 		t.Fatalf("a revoked lease leaves %q", users)
@@ -167,23 +200,8 @@ func TestClusterLosesItsLeader(t *testing.T) {
 	site.sts.SetFaults(mock.Fault{Kind: mock.Short, Time: time.Minute})
 	agent := startAgent(t, harness.AgentOptions{Config: site.config(site.appRole(t), "test_role", "")})
 	m := newMetadata(t, agent)
-	var stop atomic.Bool
-	var client sync.WaitGroup
-	client.Go(func() {
-		for ; !stop.Load(); time.Sleep(20 * time.Millisecond) {
-			status, body, err := m.get(securityCredentials + "test_role")
-			var d document
-			if err == nil {
-				err = json.Unmarshal([]byte(body), &d)
-			}
-			if err != nil || status != http.StatusOK || d.Code != "Success" || !d.Expiration.After(time.Now()) {
-				t.Errorf("a client got %d %s until %v, %v", status, d.Code, d.Expiration, err)
-				return
-			}
-		}
-	})
-	defer client.Wait()
-	defer stop.Store(true)
+	client := keepAsking(t, m, "test_role")
+	defer client.stop()
 	for _, loss := range []struct {
 		name string
 		lose func(*harness.VaultNode) error

@@ -154,7 +154,7 @@ func TestEveryEngineOfARealVault(t *testing.T) {
     tls: {ca: %q}
     auth: %s
     aws: {roles: {assumed: {ttl: 30m}, federated: {path: creds/federated}, robot: {path: static-creds/robot}}}
-    kv: {keys: {new: {mount: secret, path: apps/new}, old: {mount: old, path: apps/old, version: "1"}}}
+    kv: {keys: {new: {mount: secret, path: apps/new}, old: {mount: old, path: apps/old, version: 1}}}
     identity_tokens: {host: {}}
   aws:
     kind: web-identity

@@ -22,9 +22,35 @@ const (
 type request struct {
 	Version int           `json:"version"`
 	ID      uint64        `json:"id"`
-	Args    []string      `json:"args,omitempty"`
-	Env     []string      `json:"env,omitempty"`
+	Args    raw           `json:"args,omitempty"`
+	Env     raw           `json:"env,omitempty"`
 	Timeout time.Duration `json:"timeout,omitempty"`
+}
+
+// A raw list is texts that need not be UTF-8, as which JSON would change them: a password
+// may be in any encoding.
+type raw []string
+
+// MarshalJSON writes them in base64.
+func (r raw) MarshalJSON() ([]byte, error) {
+	all := make([][]byte, 0, len(r))
+	for _, text := range r {
+		all = append(all, []byte(text))
+	}
+	return json.Marshal(all)
+}
+
+// UnmarshalJSON reads that.
+func (r *raw) UnmarshalJSON(b []byte) error {
+	var all [][]byte
+	if err := json.Unmarshal(b, &all); err != nil {
+		return err
+	}
+	*r = make(raw, 0, len(all))
+	for _, text := range all {
+		*r = append(*r, string(text))
+	}
+	return nil
 }
 
 // An answer tells how a program ended, or why it was not started.

@@ -26,8 +26,9 @@ const endingTime = 5 * time.Second
 // errHelper is a helper that ended while it ran a program.
 var errHelper = errors.New("the helper that runs programs ended meanwhile; another one is being started")
 
-// Run implements upstream.Programs. What of its standard output turns up on standard
-// error too, as the trace of a shell script would show it, is left out there.
+// Run implements upstream.Programs. What of its standard output or its environment turns
+// up on standard error too, as the trace of a shell script would show it, is left out
+// there.
 func (h *Helper) Run(ctx context.Context, p upstream.Program, diagnose func(line string)) ([]byte, error) {
 	fault := func(class upstream.Class, err error) error {
 		return &upstream.Error{Kind: class, Tried: "program " + p.Args[0], Err: err}
@@ -36,7 +37,7 @@ func (h *Helper) Run(ctx context.Context, p upstream.Program, diagnose func(line
 	case h.slots <- struct{}{}:
 		defer func() { <-h.slots }()
 	case <-ctx.Done():
-		return nil, fault(stopped(ctx))
+		return nil, fault(stopped(ctx, fmt.Sprintf("it did not get its turn in time, as %d others were running", mostAtOnce)))
 	}
 	stdout, err := newCapture(p.Most)
 	if err != nil {
@@ -57,13 +58,15 @@ func (h *Helper) Run(ctx context.Context, p upstream.Program, diagnose func(line
 	}
 	a, alive := h.await(ctx, id, ended, p.Timeout, stdout.full)
 	text, whole := stdout.finish()
-	said, _ := stderr.finish()
-	for _, line := range lines(said, text) {
-		diagnose(line)
+	said, allSaid := stderr.finish()
+	if whole { // otherwise nobody knows what of it is secret
+		for _, line := range lines(said, allSaid, hiding(text, p.Env)) {
+			diagnose(line)
+		}
 	}
 	switch {
 	case ctx.Err() != nil:
-		return nil, fault(stopped(ctx))
+		return nil, fault(stopped(ctx, "it did not end in time and was killed"))
 	case !alive:
 		return nil, fault(upstream.ClassTransport, errHelper)
 	case !whole:
@@ -79,12 +82,12 @@ func (h *Helper) Run(ctx context.Context, p upstream.Program, diagnose func(line
 	return text, fault(class, err)
 }
 
-// stopped says why a caller no longer waits.
-func stopped(ctx context.Context) (upstream.Class, error) {
+// stopped says why a caller no longer waits, and what is wrong if its time was over.
+func stopped(ctx context.Context, late string) (upstream.Class, error) {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return upstream.ClassCanceled, context.Canceled
 	}
-	return upstream.ClassTimeout, errors.New("it did not end in time and was killed")
+	return upstream.ClassTimeout, errors.New(late)
 }
 
 // begin has the helper start a program. The descriptors are handed over.
@@ -128,7 +131,7 @@ func (h *Helper) send(r request, rights []byte) error {
 		return err
 	}
 	if len(packet) > maxMessage {
-		return fmt.Errorf("its arguments and environment are longer than %d bytes", maxMessage)
+		return fmt.Errorf("its arguments and environment take more than %d bytes in a message to the helper that runs programs", maxMessage)
 	}
 	if err := h.conn.SetWriteDeadline(time.Now().Add(time.Second)); err != nil {
 		return err
@@ -160,11 +163,11 @@ func (h *Helper) await(ctx context.Context, id uint64, ended <-chan answer, time
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	delete(h.running, id)
-	if h.process != nil {
+	if _, runs := h.running[id]; runs && h.process != nil {
 		h.log.Error().Msg("the helper that runs programs does not answer and is killed")
 		_ = h.process.Kill()
 	}
+	delete(h.running, id)
 	return answer{}, false
 }
 

@@ -1,10 +1,9 @@
 package mock
 
 import (
-	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha256"
+	"fmt"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
@@ -61,8 +60,8 @@ func TestSTSVerifiesTokensByTheKeysOfTheirIssuer(t *testing.T) {
 		{"an issuer that is gone", issuer.Token(gone.URL, "web01", "aws", later), "IDPCommunicationError"},
 		{"an issuer of another name", issuer.Token(named.URL, "web01", "aws", later), "IDPCommunicationError"},
 		{"no signature", part(0) + "." + part(1) + ".", "InvalidIdentityToken"},
-		{"no algorithm", encodeJSON(map[string]any{"alg": "none"}) + "." + part(1) + ".", "InvalidIdentityToken"},
-		{"other claims", part(0) + "." + encodeJSON(map[string]any{"iss": server.URL, "aud": "aws", "sub": "web01", "exp": later.Unix()}) + "." + part(2), "InvalidIdentityToken"},
+		{"no algorithm", encode([]byte(`{"alg":"none"}`)) + "." + part(1) + ".", "InvalidIdentityToken"},
+		{"other claims", part(0) + "." + encode(fmt.Appendf(nil, `{"iss":%q,"aud":"aws","sub":"web01","exp":%d}`, server.URL, later.Unix())) + "." + part(2), "InvalidIdentityToken"},
 		{"no token", "nonsense", "InvalidIdentityToken"},
 		{"a blank in it", good + " ", "ValidationError"},
 	} {
@@ -93,25 +92,27 @@ func TestSTSVerifiesTokensOfVault(t *testing.T) {
 			return
 		}
 		writeJSON(w, map[string]any{"keys": []map[string]string{
-			{"kty": "oct", "kid": "a"},
-			{"kty": "RSA", "kid": "a", "n": encode(key.N.Bytes()), "e": encode(big.NewInt(int64(key.E)).Bytes())},
+			{"kty": "oct", "kid": jwtKeyID},
+			{"kty": "RSA", "kid": jwtKeyID, "n": encode(key.N.Bytes()), "e": encode(big.NewInt(int64(key.E)).Bytes())},
 		}})
 	}))
 	t.Cleanup(server.Close)
 	issuer := server.URL + "/v1/identity/oidc"
 	s := NewSTS(STSOptions{Keys: &Keys{}, Providers: []Provider{{issuer, "aws"}}})
-	text := encodeJSON(map[string]any{"alg": "RS256", "kid": "a"}) + "." +
-		encodeJSON(map[string]any{"iss": issuer, "sub": "entity", "aud": []string{"x", "aws"}, "exp": time.Now().Add(time.Hour).Unix()})
-	digest := sha256.Sum256([]byte(text))
-	signature, err := rsa.SignPKCS1v15(rand.Reader, key, crypto.SHA256, digest[:])
+	token, err := SignJWT(key, map[string]any{"iss": issuer, "sub": "entity", "aud": []string{"x", "aws"}, "exp": time.Now().Add(time.Hour).Unix()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if code, got := askWithToken(s, withToken(text+"."+encode(signature))); code != http.StatusOK {
+	if code, got := askWithToken(s, withToken(token)); code != http.StatusOK {
 		t.Errorf("got %d %s", code, got)
 	}
-	signature[7]++
-	if _, got := askWithToken(s, withToken(text+"."+encode(signature))); !strings.Contains(got, "InvalidIdentityToken") {
+	wrong := []byte(token)
+	if at := len(wrong) - 100; wrong[at] == 'A' {
+		wrong[at] = 'B'
+	} else {
+		wrong[at] = 'A'
+	}
+	if _, got := askWithToken(s, withToken(string(wrong))); !strings.Contains(got, "verify the signature") {
 		t.Errorf("a wrong signature: got %s", got)
 	}
 }

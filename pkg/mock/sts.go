@@ -48,10 +48,10 @@ type Assumption struct {
 }
 
 // An STS answers AssumeRole, AssumeRoleWithWebIdentity and GetFederationToken like the
-// Security Token Service, the last for every user. It verifies signatures (Signature Version 4) and session tokens by the keys
-// that it knows, tokens by the keys that their issuers publish, and the parameters by
-// the service's limits. Beside what every stand-in has, GET
-// /_mock/assumptions tells of the calls.
+// Security Token Service, the last for every user. It verifies signatures (Signature
+// Version 4) and session tokens by the keys that it knows, tokens by the keys that their
+// issuers publish, and the parameters by the service's limits. Beside what every stand-in
+// has, GET /_mock/assumptions tells of the calls.
 type STS struct {
 	Control
 

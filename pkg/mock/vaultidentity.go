@@ -3,9 +3,6 @@ package mock
 import (
 	"cmp"
 	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"encoding/base64"
 	"net/http"
 	"slices"
 	"strings"
@@ -40,7 +37,9 @@ func (v *Vault) identity(c *vaultCall) (*envelope, *vaultError) {
 	name, ok := strings.CutPrefix(c.below, "oidc/token/")
 	switch {
 	case c.below == "oidc/.well-known/keys":
-		return v.identityKeys()
+		env := with(map[string]any{"keys": publish(v.signer).Keys})
+		env.bare = true
+		return env, nil
 	case c.below == "oidc/.well-known/openid-configuration":
 		env := with(map[string]any{
 			"issuer": c.issuer(), "jwks_uri": c.issuer() + "/.well-known/keys", "response_types_supported": []string{"id_token"},
@@ -76,25 +75,3 @@ func (v *Vault) identity(c *vaultCall) (*envelope, *vaultError) {
 
 // IdentityKey is the key that verifies the tokens of OIDC roles.
 func (v *Vault) IdentityKey() *ecdsa.PublicKey { return &v.signer.PublicKey }
-
-func (v *Vault) identityKeys() (*envelope, *vaultError) {
-	point, err := v.signer.PublicKey.Bytes()
-	if err != nil || len(point) != 65 {
-		return nil, refuse(http.StatusInternalServerError, "the key cannot be shown")
-	}
-	code := base64.RawURLEncoding.EncodeToString
-	env := with(map[string]any{"keys": []any{map[string]any{
-		"use": "sig", "kty": "EC", "crv": "P-256", "alg": "ES256", "kid": "purser-mock", "x": code(point[1:33]), "y": code(point[33:]),
-	}}})
-	env.bare = true
-	return env, nil
-}
-
-// newSigner makes the key of identity tokens.
-func newSigner() *ecdsa.PrivateKey {
-	signer, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		panic(err) // it cannot fail with this curve and source
-	}
-	return signer
-}

@@ -1,21 +1,11 @@
 package mock
 
 import (
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/hmac"
-	"crypto/rand"
-	"crypto/rsa"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"math/big"
 	"net/http"
 	"path"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -36,120 +26,16 @@ const (
 	jwtLife   = 150 * time.Second // of a token that does not tell both of its times
 )
 
-// SignJWT makes a JSON Web Token with a key: []byte for HS256, *ecdsa.PrivateKey of
-// P-256 for ES256, *rsa.PrivateKey for RS256.
-func SignJWT(signer any, claims map[string]any) (string, error) {
-	header := map[string]string{"typ": "JWT", "kid": "purser-mock"}
-	switch signer.(type) {
-	case []byte:
-		header["alg"] = "HS256"
-	case *ecdsa.PrivateKey:
-		header["alg"] = "ES256"
-	case *rsa.PrivateKey:
-		header["alg"] = "RS256"
-	default:
-		return "", fmt.Errorf("a JWT cannot be signed with a %T", signer)
-	}
-	first, err := json.Marshal(header)
-	if err != nil {
-		return "", err
-	}
-	second, err := json.Marshal(claims)
-	if err != nil {
-		return "", err
-	}
-	text := base64.RawURLEncoding.EncodeToString(first) + "." + base64.RawURLEncoding.EncodeToString(second)
-	digest := sha256.Sum256([]byte(text))
-	var signed []byte
-	switch key := signer.(type) {
-	case []byte:
-		mac := hmac.New(sha256.New, key)
-		mac.Write([]byte(text))
-		signed = mac.Sum(nil)
-	case *ecdsa.PrivateKey:
-		r, s, err := ecdsa.Sign(rand.Reader, key, digest[:])
-		if err != nil {
-			return "", err
-		}
-		signed = append(r.FillBytes(make([]byte, 32)), s.FillBytes(make([]byte, 32))...)
-	case *rsa.PrivateKey:
-		if signed, err = rsa.SignPKCS1v15(rand.Reader, key, crypto.SHA256, digest[:]); err != nil {
-			return "", err
-		}
-	}
-	return text + "." + base64.RawURLEncoding.EncodeToString(signed), nil
-}
-
-// jwtClaims are those that are looked at.
-type jwtClaims struct {
-	Subject   string      `json:"sub"`
-	Audience  jwtAudience `json:"aud"`
-	Expires   jwtTime     `json:"exp"`
-	NotBefore jwtTime     `json:"nbf"`
-	IssuedAt  jwtTime     `json:"iat"`
-}
-
-// A jwtTime is a number of seconds; zero for none.
-type jwtTime float64
-
-func (t jwtTime) at() time.Time {
-	if t == 0 {
-		return time.Time{}
-	}
-	return time.Unix(int64(t), 0)
-}
-
-// A jwtAudience is one text or a list.
-type jwtAudience []string
-
-// UnmarshalJSON takes both.
-func (a *jwtAudience) UnmarshalJSON(text []byte) error {
-	var one string
-	if json.Unmarshal(text, &one) == nil {
-		*a = jwtAudience{one}
-		return nil
-	}
-	return json.Unmarshal(text, (*[]string)(a))
-}
-
-// openJWT verifies the signature with a key, whose kind says the algorithm, and
-// returns the claims.
+// openJWT verifies a token and returns its claims.
 func openJWT(text string, key any) (jwtClaims, error) {
-	var claims jwtClaims
-	parts := strings.Split(text, ".")
-	if len(parts) != 3 {
-		return claims, errors.New("error verifying token signature: go-jose/go-jose: compact JWS format must have three parts")
+	token, err := parseJWT(text)
+	if err != nil {
+		return jwtClaims{}, fmt.Errorf("error verifying token signature: %w", err)
 	}
-	var pieces [3][]byte
-	for i, part := range parts {
-		var err error
-		if pieces[i], err = base64.RawURLEncoding.DecodeString(part); err != nil {
-			return claims, fmt.Errorf("error verifying token signature: %w", err)
-		}
+	if !token.verifies(key) {
+		return jwtClaims{}, errors.New("error verifying token signature: no known key successfully validated the token signature")
 	}
-	var header struct {
-		Algorithm string `json:"alg"`
-	}
-	if json.Unmarshal(pieces[0], &header) != nil || !signedWell(header.Algorithm, parts[0]+"."+parts[1], pieces[2], key) {
-		return claims, errors.New("error verifying token signature: no known key successfully validated the token signature")
-	}
-	return claims, json.Unmarshal(pieces[1], &claims)
-}
-
-func signedWell(algorithm, text string, signed []byte, key any) bool {
-	digest := sha256.Sum256([]byte(text))
-	switch key := key.(type) {
-	case []byte:
-		mac := hmac.New(sha256.New, key)
-		mac.Write([]byte(text))
-		return algorithm == "HS256" && hmac.Equal(signed, mac.Sum(nil))
-	case *ecdsa.PublicKey:
-		return algorithm == "ES256" && len(signed) == 64 &&
-			ecdsa.Verify(key, digest[:], new(big.Int).SetBytes(signed[:32]), new(big.Int).SetBytes(signed[32:]))
-	case *rsa.PublicKey:
-		return algorithm == "RS256" && rsa.VerifyPKCS1v15(key, crypto.SHA256, digest[:], signed) == nil
-	}
-	return false
+	return token.claims()
 }
 
 // check holds the claims against a role and a clock.

@@ -194,6 +194,32 @@ func TestAnswersThatAreNoProgressChangeNothing(t *testing.T) {
 	})
 }
 
+// An upstreamOfUsers knows when what it gave before is dead.
+type upstreamOfUsers struct {
+	*upstream
+	dead bool
+}
+
+func (u *upstreamOfUsers) Supersedes(credential.Key) bool { return u.dead }
+
+func TestAnswerThatEndsEarlierCountsWhereTheStockIsDead(t *testing.T) {
+	for _, dead := range []bool{false, true} {
+		bubble(t, func(t *testing.T, h *host) {
+			u := &upstreamOfUsers{upstream: newUpstream("web"), dead: dead}
+			l := h.run(h.loop("datacenter", u))
+			settle()
+			first := h.must("web")
+			u.set(func() { u.lifetime = 40 * time.Minute })
+			if err := l.Refresh(t.Context(), "web"); err != nil {
+				t.Fatal(err)
+			}
+			if replaced := h.must("web") != first; replaced != dead {
+				t.Errorf("dead %v: replaced %v", dead, replaced)
+			}
+		})
+	}
+}
+
 func TestAnUpstreamThatCachesIsNotAskedInALoop(t *testing.T) {
 	bubble(t, func(t *testing.T, h *host) {
 		u := newUpstream("web")

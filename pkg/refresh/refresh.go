@@ -52,6 +52,13 @@ type Watcher interface{ Changed() bool }
 // ends earlier than what is in stock.
 type Replacer interface{ Replaced() bool }
 
+// A Superseder is a Source that may find out, when it is asked for a credential again,
+// that what it gave before is of no use any more. Supersedes reports whether what Fetch
+// gave last counts for that reason, also if it ends earlier than what is in stock.
+type Superseder interface {
+	Supersedes(key credential.Key) bool
+}
+
 // A Rereader is a Source of credentials without an end that knows how long one may
 // go without being asked for again; 0 means hourly.
 type Rereader interface {

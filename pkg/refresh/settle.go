@@ -34,7 +34,7 @@ func (l *Loop) settle(j *job, c credential.Credential, err error, now time.Time)
 	}
 	issued, expires := lifetime(c)
 	verdict := judge(j.expires, expires, now)
-	if _, replaces := l.Source.(Replacer); replaces && verdict == nothingNew {
+	if verdict == nothingNew && l.supersedes(j.key) {
 		verdict = take
 	}
 	switch verdict {
@@ -61,6 +61,16 @@ func (l *Loop) settle(j *job, c credential.Credential, err error, now time.Time)
 		}
 		l.again(j, now)
 	}
+}
+
+// supersedes reports whether what was fetched takes the place of what is in stock,
+// also if it ends earlier.
+func (l *Loop) supersedes(key credential.Key) bool {
+	if _, replaces := l.Source.(Replacer); replaces {
+		return true
+	}
+	s, ok := l.Source.(Superseder)
+	return ok && s.Supersedes(key)
 }
 
 // due is when to replace what was fetched now.

@@ -32,6 +32,8 @@ type Program struct {
 type Programs interface {
 	// Run returns what the program printed on its standard output, which may be
 	// secret: an error never quotes it. The error says how the program ended if it did
-	// not with exit code 0; if it wraps an ExitError, what was printed is there, too. Each line of its standard error goes to diagnose.
+	// not with exit code 0; if it wraps an ExitError, what was printed is there, too. Each
+	// line of its standard error goes to diagnose, without what was in the environment of
+	// this program or on its standard output.
 	Run(ctx context.Context, p Program, diagnose func(line string)) (stdout []byte, err error)
 }

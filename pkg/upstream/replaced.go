@@ -61,16 +61,19 @@ func (r *Record) Read(ctx context.Context, key credential.Key, paths []string, r
 	return errors.New("the file changes again and again while it is read; is something writing it without end?")
 }
 
-// sinceChange is how long ago the newest of some files was changed.
+// sinceChange is how long ago the newest of some files was changed, or of the links that
+// lead to them.
 func sinceChange(paths []string) time.Duration {
 	least := settleTime
 	for _, path := range paths {
-		info, err := os.Stat(path)
-		if err != nil {
-			continue
-		}
-		if sys, ok := info.Sys().(*syscall.Stat_t); ok {
-			least = min(least, time.Since(time.Unix(sys.Ctim.Unix())))
+		for _, look := range []func(string) (os.FileInfo, error){os.Stat, os.Lstat} {
+			info, err := look(path)
+			if err != nil {
+				continue
+			}
+			if sys, ok := info.Sys().(*syscall.Stat_t); ok {
+				least = min(least, time.Since(time.Unix(sys.Ctim.Unix())))
+			}
 		}
 	}
 	return least

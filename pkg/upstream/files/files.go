@@ -83,15 +83,7 @@ func (s *Source) Declared() []credential.Key {
 	if len(s.options.Profiles) == 0 {
 		return nil
 	}
-	return keys(slices.Sorted(maps.Keys(s.options.Profiles)))
-}
-
-func keys(names []string) []credential.Key {
-	keys := make([]credential.Key, 0, len(names))
-	for _, name := range names {
-		keys = append(keys, credential.Key{Name: name})
-	}
-	return keys
+	return credential.Keys(slices.Sorted(maps.Keys(s.options.Profiles)))
 }
 
 // List returns the declared credentials or, if there are none, the profiles of the file
@@ -119,8 +111,8 @@ func (s *Source) List(ctx context.Context) ([]credential.Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.record.Keep(keys(names))
-	return keys(names), nil
+	s.record.Keep(credential.Keys(names))
+	return credential.Keys(names), nil
 }
 
 // Fetch reads a profile.

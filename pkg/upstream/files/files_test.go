@@ -73,7 +73,7 @@ func TestProfilesBecomeCredentials(t *testing.T) {
 	path := place(t, kept)
 	s := open(t, path, nil)
 	list, err := s.List(t.Context())
-	if err != nil || !slices.Equal(list, keys([]string{"default", "session"})) || s.Declared() != nil {
+	if err != nil || !slices.Equal(list, credential.Keys([]string{"default", "session"})) || s.Declared() != nil {
 		t.Fatalf("got %v, %v, declared %v", list, err, s.Declared())
 	}
 	user := fetch(t, s, "default")
@@ -90,7 +90,7 @@ func TestProfilesBecomeCredentials(t *testing.T) {
 		t.Errorf("issued at %v, want the time of the file (%v)", session.Issued, err)
 	}
 	named := open(t, path, map[string]string{"web": "session"})
-	if list, err := named.List(t.Context()); err != nil || !slices.Equal(list, keys([]string{"web"})) {
+	if list, err := named.List(t.Context()); err != nil || !slices.Equal(list, credential.Keys([]string{"web"})) {
 		t.Errorf("got %v, %v", list, err)
 	}
 	if got := fetch(t, named, "web"); got.AccessKeyID != "ASIASESSION" {

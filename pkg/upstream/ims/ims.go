@@ -141,7 +141,7 @@ func (s *Source) Declared() []credential.Key {
 	if len(s.options.Roles) == 0 {
 		return nil // the upstream lists them
 	}
-	return keys(slices.Sorted(maps.Keys(s.options.Roles)))
+	return credential.Keys(slices.Sorted(maps.Keys(s.options.Roles)))
 }
 
 // List returns the declared roles without asking or, if none is declared, those that
@@ -166,7 +166,7 @@ func (s *Source) List(ctx context.Context) ([]credential.Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("role list: %w", err)
 	}
-	return keys(names), nil
+	return credential.Keys(names), nil
 }
 
 // Fetch returns a role's keys. An incomplete or expired document is an error, and so
@@ -262,12 +262,4 @@ func (s *Source) Check() error { return s.client.Check() }
 // servers take it for a space.
 func escape(role string) string {
 	return strings.ReplaceAll(url.PathEscape(role), "+", "%2B")
-}
-
-func keys(names []string) []credential.Key {
-	keys := make([]credential.Key, 0, len(names))
-	for _, name := range names {
-		keys = append(keys, credential.Key{Name: name})
-	}
-	return keys
 }

@@ -62,9 +62,7 @@ type printer struct {
 
 func (p *printer) Run(_ context.Context, asked upstream.Program, diagnose func(string)) ([]byte, error) {
 	p.asked = asked
-	for _, v := range asked.Env {
-		diagnose("the environment has " + v)
-	}
+	diagnose("printing")
 	return []byte(p.stdout), p.err
 }
 
@@ -105,8 +103,8 @@ func TestWhatAProgramPrintsBecomesACredential(t *testing.T) {
 	if got, want := fmt.Sprintf("%q %q %v", p.asked.Args, p.asked.Env, p.asked.Timeout), `["/bin/login" "-x"] ["A=in place" "B=from a file" "C=no"] 10s`; got != want {
 		t.Errorf("asked for %s, want %s", got, want)
 	}
-	if said := log.String(); strings.Count(said, "[redacted]") != 2 || strings.Contains(said, "in place") || strings.Contains(said, "from a file") || !strings.Contains(said, "C=no") {
-		t.Errorf("logged %s", said)
+	if got, want := log.String(), `{"level":"info","upstream":"login","credential":"web","program":"/bin/login","line":"printing","message":"the program says on its standard error"}`+"\n"; got != want {
+		t.Errorf("logged %s", got)
 	}
 	p.stdout = `{"Version":1,"AccessKeyId":"AKIAEXAMPLE","SecretAccessKey":"secret","Expiration":null}`
 	c, err = s.Fetch(t.Context(), web)
@@ -194,6 +192,41 @@ func TestCheckTriesProgramsAndFiles(t *testing.T) {
 	}
 }
 
+func TestAProgramThatEverybodyCanChangeIsWarnedAbout(t *testing.T) {
+	folder := t.TempDir()
+	path := filepath.Join(folder, "login")
+	if err := os.WriteFile(path, nil, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, Credential{Command: []string{path}}, nil, io.Discard)
+	for _, test := range []struct {
+		name         string
+		file, folder os.FileMode
+		want         string
+	}{
+		{"neither", 0o755, 0o755, ""},
+		{"the file", 0o757, 0o755, path},
+		{"its folder", 0o755, 0o777, folder},
+		{"its folder, but for files of others", 0o755, 0o777 | os.ModeSticky, ""},
+	} {
+		for at, mode := range map[string]os.FileMode{path: test.file, folder: test.folder} {
+			if err := os.Chmod(at, mode); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want := ""
+		if test.want != "" {
+			want = "everybody on this host can change what credentials.web.command runs as Purser's account: " + test.want + " is writable for all"
+		}
+		if got := strings.Join(s.Warnings(), "\n"); got != want {
+			t.Errorf("%s: got %q, want %q", test.name, got, want)
+		}
+	}
+	if got := open(t, Credential{Socket: path}, nil, io.Discard).Warnings(); got != nil {
+		t.Errorf("got %q for a socket", got)
+	}
+}
+
 // listen has a socket that treats each connection so.
 func listen(t *testing.T, serve func(net.Conn)) string {
 	t.Helper()
@@ -261,7 +294,11 @@ func TestWhatIsWrongWithASocketIsOneSentence(t *testing.T) {
 		{"empty", listen(t, func(net.Conn) {}), "it printed nothing; it must print keys in the form of credential_process"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			_, err := open(t, Credential{Socket: test.path, Timeout: 300 * time.Millisecond}, nil, io.Discard).Fetch(t.Context(), web)
+			c := Credential{Socket: test.path}
+			if test.name == "silent" {
+				c.Timeout = 300 * time.Millisecond
+			}
+			_, err := open(t, c, nil, io.Discard).Fetch(t.Context(), web)
 			if err == nil || err.Error() != "socket "+test.path+": "+test.want {
 				t.Errorf("got %v\nwant %s", err, test.want)
 			}

@@ -6,8 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/rs/zerolog"
 
@@ -56,11 +57,7 @@ func New(name string, o *Options, programs upstream.Programs, log zerolog.Logger
 
 // Declared returns the configured credentials, sorted.
 func (s *Source) Declared() []credential.Key {
-	keys := make([]credential.Key, 0, len(s.options.Credentials))
-	for _, name := range slices.Sorted(maps.Keys(s.options.Credentials)) {
-		keys = append(keys, credential.Key{Name: name})
-	}
-	return keys
+	return credential.Keys(slices.Sorted(maps.Keys(s.options.Credentials)))
 }
 
 // List returns Declared: there is nobody to ask.
@@ -94,31 +91,21 @@ func (s *Source) Fetch(ctx context.Context, key credential.Key) (credential.Cred
 	return keys, nil
 }
 
-// run runs a program and returns what it printed. Values of its environment are left
-// out of what it says in the log.
+// run runs a program and returns what it printed.
 func (s *Source) run(ctx context.Context, key credential.Key, c Credential) ([]byte, error) {
 	p := upstream.Program{Args: c.Command, Timeout: c.timeout(), Most: maxOutput}
-	var hidden []string
 	for _, name := range slices.Sorted(maps.Keys(c.Env)) {
 		value, err := c.Env[name].Read()
 		if err != nil {
 			return nil, fmt.Errorf("env.%s: %w", name, err)
 		}
 		p.Env = append(p.Env, name+"="+value.Reveal())
-		if len(value.Reveal()) >= shortestSecret {
-			hidden = append(hidden, value.Reveal(), "[redacted]")
-		}
 	}
-	hide := strings.NewReplacer(hidden...)
 	log := s.log.With().Stringer("credential", key).Str("program", c.Command[0]).Logger()
 	return s.programs.Run(ctx, p, func(line string) {
-		log.Info().Str("line", hide.Replace(line)).Msg("the program says on its standard error")
+		log.Info().Str("line", line).Msg("the program says on its standard error")
 	})
 }
-
-// shortestSecret is how long a value must be to be looked for: shorter ones are parts of
-// other words.
-const shortestSecret = 6
 
 // parse reads what credential_process may print. No error quotes it.
 func parse(tried string, output []byte) (*credential.AWS, error) {
@@ -180,4 +167,32 @@ func (s *Source) Check() error {
 		}
 	}
 	return errors.Join(all...)
+}
+
+// Warnings name the programs that everybody may replace, and so run as Purser's account.
+func (s *Source) Warnings() (warnings []string) {
+	for _, key := range s.Declared() {
+		c := s.options.Credentials[key.Name]
+		if c.Socket != "" {
+			continue
+		}
+		if open := openToAll(c.Command[0]); open != "" {
+			warnings = append(warnings, fmt.Sprintf("everybody on this host can change what credentials.%s.command runs as Purser's account: %s is writable for all", key, open))
+		}
+	}
+	return warnings
+}
+
+// openToAll is what everybody may write to: a program, or a folder on the way to it in
+// which files of others can be replaced.
+func openToAll(path string) string {
+	for at := path; ; at = filepath.Dir(at) {
+		info, err := os.Stat(at)
+		if err == nil && info.Mode()&0o002 != 0 && info.Mode()&os.ModeSticky == 0 {
+			return at
+		}
+		if at == filepath.Dir(at) {
+			return ""
+		}
+	}
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/purser-agent/purser/pkg/awsapi"
 	"github.com/purser-agent/purser/pkg/upstream"
@@ -43,9 +42,6 @@ var meanings = []meaning{
 	{"ThrottlingException", "", upstream.ClassThrottled, "the service gets more requests from this account than it takes"},
 }
 
-// wrongFrom is the least difference of clocks for which AWS rejects a signature.
-const wrongFrom = 4 * time.Minute
-
 // explain turns an answer that is no success into an error in words of ours. One that we
 // do not know goes by its status.
 func (s *Source) explain(a *upstream.Answer, role Role, id *identity) error {
@@ -60,8 +56,8 @@ func (s *Source) explain(a *upstream.Answer, role Role, id *identity) error {
 		text := strings.NewReplacer("{role}", role.RoleARN, "{certificate}", s.options.Certificate, "{key}", s.options.Key,
 			"{subject}", fmt.Sprintf("%q", id.leaf.Subject), "{anchor}", s.options.TrustAnchorARN, "{profile}", s.options.ProfileARN,
 			"{duration}", role.session().Length().String()).Replace(m.text)
-		if m.text == wrongSignature && s.client.Skew().Abs() >= wrongFrom {
-			text = wrongClock + awsapi.Clocks(s.client.Skew())
+		if skew := s.client.Skew(); m.text == wrongSignature && awsapi.WrongClock(skew) {
+			text = wrongClock + awsapi.Clocks(skew)
 		}
 		fault.Kind, fault.Err = m.class, fmt.Errorf("%s: %s", code, text)
 		return fault

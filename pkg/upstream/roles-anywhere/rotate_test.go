@@ -122,14 +122,15 @@ func TestThePairNeverMixesOldAndNew(t *testing.T) {
 }
 
 func TestAFormerPairThatExpiresIsExplainedByTheOneThatCannotBeUsed(t *testing.T) {
+	ends := time.Now().Add(5 * time.Second)
 	p := newPlace(t, mock.RolesAnywhereOptions{}, func(p *place) {
 		wanted := mock.CertificateFor("web01")
-		wanted.NotAfter = time.Now().Add(1500 * time.Millisecond)
+		wanted.NotAfter = ends
 		p.issue(p.authority, wanted)
 	})
 	p.expect("web01")
 	write(t, p.options.Key, nil)
-	time.Sleep(2 * time.Second) // certificates end at whole seconds
+	time.Sleep(time.Until(ends) + 10*time.Millisecond)
 	_, err := p.fetch()
 	if err == nil || !strings.Contains(err.Error(), "expired on") ||
 		!strings.HasSuffix(err.Error(), "the files have changed since, but cannot be used: key: "+p.options.Key+": there is no PEM private key in it") {

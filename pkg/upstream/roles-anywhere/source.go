@@ -58,11 +58,7 @@ func New(name string, o *Options, log zerolog.Logger) (*Source, error) {
 
 // Declared returns the configured roles, sorted.
 func (s *Source) Declared() []credential.Key {
-	keys := make([]credential.Key, 0, len(s.options.Roles))
-	for _, name := range slices.Sorted(maps.Keys(s.options.Roles)) {
-		keys = append(keys, credential.Key{Name: name})
-	}
-	return keys
+	return credential.Keys(slices.Sorted(maps.Keys(s.options.Roles)))
 }
 
 // List returns Declared: the service has no list.
@@ -158,25 +154,11 @@ func (s *Source) credential(a *upstream.Answer, role Role) (*credential.AWS, err
 	if strings.TrimSpace(string(a.Body)) == "" {
 		return nil, a.Errorf(upstream.ClassIncomplete, "the answer is empty; is the endpoint one of Roles Anywhere?")
 	}
-	k, err := parseAnswer(a.Body)
+	keys, err := parseAnswer(a.Body)
 	if err != nil {
 		return nil, a.Errorf(upstream.ClassMalformed, "%w", err)
 	}
-	now := time.Now().UTC().Truncate(time.Second)
-	if !k.expiration.After(now) {
-		return nil, a.Errorf(upstream.ClassExpired, "the session ended at %s, %v ago%s",
-			stamp(k.expiration), now.Sub(k.expiration), awsapi.Clocks(s.client.Skew()))
-	}
-	parsed, _ := awsapi.ParseRole(role.RoleARN)
-	return &credential.AWS{
-		AccessKeyID:     k.accessKeyID,
-		SecretAccessKey: credential.NewSecret(k.secretAccessKey),
-		SessionToken:    credential.NewSecret(k.sessionToken),
-		AccountID:       parsed.Account,
-		RoleARN:         role.RoleARN,
-		Issued:          now,
-		Expires:         k.expiration,
-	}, nil
+	return awsapi.SessionOf(a, keys, role.RoleARN, s.client.Skew())
 }
 
 // Skew returns the service's clock minus ours, 0 if unknown or below two seconds.

@@ -50,7 +50,7 @@ func newPlace(t *testing.T, o mock.RolesAnywhereOptions, change func(p *place)) 
 	dir := t.TempDir()
 	p.options.Endpoint = server.URL
 	p.options.Certificate, p.options.Key = filepath.Join(dir, "host.pem"), filepath.Join(dir, "host.key")
-	p.options.Timeouts = upstream.Timeouts{Dial: time.Second, TLS: time.Second, Header: 2 * time.Second, Total: 4 * time.Second}
+	p.options.Timeouts = upstream.Timeouts{Dial: 5 * time.Second, TLS: 5 * time.Second, Header: 2 * time.Second, Total: 10 * time.Second}
 	p.rotate("web01")
 	if change != nil {
 		change(p)

@@ -90,11 +90,7 @@ func New(_ string, o *Options, _ zerolog.Logger) (*Source, error) {
 
 // Declared returns the configured credentials, sorted.
 func (s *Source) Declared() []credential.Key {
-	keys := make([]credential.Key, 0, len(s.options.Credentials))
-	for _, name := range slices.Sorted(maps.Keys(s.options.Credentials)) {
-		keys = append(keys, credential.Key{Name: name})
-	}
-	return keys
+	return credential.Keys(slices.Sorted(maps.Keys(s.options.Credentials)))
 }
 
 // List returns Declared: there is nobody to ask.

@@ -114,3 +114,31 @@ func TestReplacedFilesAreReadAsOneSet(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestLinksThatAreSwappedAreOneSet: what they lead to was written long before.
+func TestLinksThatAreSwappedAreOneSet(t *testing.T) {
+	folder := t.TempDir()
+	link := func(name, to string) {
+		if err := errors.Join(os.Symlink(to, filepath.Join(folder, "link")), os.Rename(filepath.Join(folder, "link"), filepath.Join(folder, name))); err != nil {
+			t.Error(err)
+		}
+	}
+	for name, text := range map[string]string{"id1": "AKIAONE", "secret1": confidential + "1", "id2": "AKIATWO", "secret2": confidential + "2"} {
+		if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link("id", "id1")
+	link("secret", "secret1")
+	time.Sleep(time.Second)
+	s := open(t, Pair{AccessKeyID: credential.SecretRef{File: folder + "/id"}, SecretAccessKey: credential.SecretRef{File: folder + "/secret"}})
+	link("id", "id2")
+	time.AfterFunc(100*time.Millisecond, func() { link("secret", "secret2") })
+	c, err := s.Fetch(t.Context(), web)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if keys := c.(*credential.AWS); keys.AccessKeyID != "AKIATWO" || keys.SecretAccessKey.Reveal() != confidential+"2" {
+		t.Errorf("got %s, half of it old", keys.AccessKeyID)
+	}
+}

@@ -1,11 +1,9 @@
 package sts
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net/http"
 	"os"
@@ -35,9 +33,9 @@ import (
 const DefaultChain = "default"
 
 // A chain finds keys as the SDK's default chain does, but for the metadata service and
-// container credentials: the redirect would lead both back to Purser. What it asks
-// the network goes through the upstream's own client, with its proxy and limits. It
-// is safe for concurrent use.
+// container credentials, as the redirect would lead both back to Purser, and for programs,
+// which run in pkg/helper only. What it asks the network goes through the upstream's own
+// client, with its proxy and limits. It is safe for concurrent use.
 type chain struct {
 	options BaseOptions
 	region  string // for what the chain itself asks, if it has none of its own
@@ -76,8 +74,9 @@ func (c *chain) renew() {
 }
 
 var (
-	errEmpty = errors.New("the chain is empty")
-	errLoop  = errors.New("that service is Purser itself")
+	errEmpty   = errors.New("the chain is empty")
+	errLoop    = errors.New("that service is Purser itself")
+	errProgram = errors.New("a program would have to be run")
 )
 
 // resolve finds where keys come from, anew if a file has changed.
@@ -94,6 +93,7 @@ func (c *chain) resolve(ctx context.Context) (*aws.CredentialsCache, error) {
 		}
 	}
 	configFile, credentialsFile := c.shared()
+	program := false
 	options := []func(*config.LoadOptions) error{
 		config.WithSharedConfigFiles([]string{configFile}),
 		config.WithSharedCredentialsFiles([]string{credentialsFile}),
@@ -102,6 +102,7 @@ func (c *chain) resolve(ctx context.Context) (*aws.CredentialsCache, error) {
 		config.WithEC2IMDSClientEnableState(imds.ClientDisabled),
 		config.WithEC2RoleCredentialOptions(func(o *ec2rolecreds.Options) { o.Client = closed{} }),
 		config.WithEndpointCredentialOptions(func(o *endpointcreds.Options) { o.HTTPClient = closed{} }),
+		config.WithProcessCredentialOptions(func(*processcreds.Options) { program = true }),
 		config.WithHTTPClient(courier{c.client}),
 		config.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }), // pkg/refresh retries
 		config.WithCredentialsCacheOptions(func(o *aws.CredentialsCacheOptions) { o.ExpiryWindow = renewBefore }),
@@ -112,6 +113,9 @@ func (c *chain) resolve(ctx context.Context) (*aws.CredentialsCache, error) {
 	found, err := config.LoadDefaultConfig(ctx, options...)
 	if err != nil {
 		return nil, err
+	}
+	if program {
+		return nil, errProgram
 	}
 	cache, ok := found.Credentials.(*aws.CredentialsCache)
 	if !ok || cache.IsCredentialsProvider((*ec2rolecreds.Provider)(nil)) || cache.IsCredentialsProvider((*endpointcreds.Provider)(nil)) {
@@ -170,7 +174,7 @@ const chainName = "the base, the SDK's default chain, "
 var codeForm = regexp.MustCompile(`^[A-Za-z]{1,64}$`)
 
 // explain says in one sentence why the chain gives nothing. What the SDK says may
-// hold secrets, such as what a program printed.
+// hold secrets, such as a line of a file.
 func (c *chain) explain(err error) error {
 	configFile, credentialsFile := c.shared()
 	var service interface{ ErrorCode() string }
@@ -189,14 +193,14 @@ func (c *chain) explain(err error) error {
 		text = fmt.Sprintf("is led back to Purser by the profile %s: a credential_source of Ec2InstanceMetadata or EcsContainer cannot be a base; use {credential: NAME} of another upstream", c.profile())
 	case noProfile:
 		text = fmt.Sprintf("has no profile %q: it is neither in %s nor in %s%s", profile.Profile, configFile, credentialsFile, unreadable(configFile, credentialsFile))
+	case errors.Is(err, errProgram):
+		text = fmt.Sprintf("cannot use the profile %s: it has the keys of a program (credential_process); let an upstream of kind process run that, and use {credential: NAME} of it", c.profile())
 	case isA[config.SharedConfigAssumeRoleError](err), isA[config.CredentialRequiresARNError](err):
 		text = fmt.Sprintf("cannot use the profile %s: what it says of a role is incomplete", c.profile())
 	case isA[config.AssumeRoleTokenProviderNotSetError](err):
 		text = fmt.Sprintf("cannot use the profile %s: it wants a code (mfa_serial), which nobody can type here", c.profile())
 	case isA[*ssocreds.InvalidTokenError](err):
 		text = "has an SSO session that is over or was never begun: run `aws sso login` as Purser's user"
-	case isA[*processcreds.ProviderError](err):
-		text = fmt.Sprintf("got no keys from the program of the profile %s (credential_process): run it as Purser's user to see why", c.profile())
 	case errors.As(err, &service) && codeForm.MatchString(service.ErrorCode()):
 		text = fmt.Sprintf("was answered %s where it asked for keys", service.ErrorCode())
 	case strings.Contains(err.Error(), "custom RootCAs"): // the SDK has no type for it
@@ -237,16 +241,7 @@ func unreadable(paths ...string) string {
 type courier struct{ client *upstream.Client }
 
 // Do implements the SDK's HTTPClient.
-func (c courier) Do(req *http.Request) (*http.Response, error) {
-	answer, err := c.client.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	return &http.Response{
-		StatusCode: answer.Status, Header: answer.Header, Request: req, ProtoMajor: 1, ProtoMinor: 1,
-		Body: io.NopCloser(bytes.NewReader(answer.Body)), ContentLength: int64(len(answer.Body)),
-	}, nil
-}
+func (c courier) Do(req *http.Request) (*http.Response, error) { return c.client.RoundTrip(req) }
 
 // closed is the way to the metadata service and to container credentials.
 type closed struct{}

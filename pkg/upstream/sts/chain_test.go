@@ -55,18 +55,6 @@ func profile(p *place, name, user string) string {
 	return fmt.Sprintf("[%s]\naws_access_key_id = %s\naws_secret_access_key = %s\n", name, id, secretKey)
 }
 
-// program writes a program that prints new keys of a user, and says how often it ran.
-func (h *home) program(p *place, user string, ends time.Duration) (path string, ran func() int) {
-	id, secretKey := p.keys.User(user)
-	log := filepath.Join(h.folder, "ran")
-	path = h.write("program", fmt.Sprintf("#!/bin/sh\necho >>%s\necho '{\"Version\": 1, \"AccessKeyId\": %q, \"SecretAccessKey\": %q, \"Expiration\": %q}'\n",
-		log, id, secretKey, time.Now().Add(ends).UTC().Format(time.RFC3339)), 0o755)
-	return path, func() int {
-		text, _ := os.ReadFile(log)
-		return len(text)
-	}
-}
-
 // newChained is a place whose base is the default chain. Its STS takes the token in the
 // place's file.
 func newChained(t *testing.T, change func(b *BaseOptions)) *place {
@@ -125,10 +113,6 @@ func TestTheDefaultChainIsThatOfTheSDK(t *testing.T) {
 			h.t.Setenv("AWS_SECRET_ACCESS_KEY", secretKey)
 			h.write(".aws/credentials", profile(p, "default", "bob")+profile(p, "other", "alice"), 0o600)
 		}, "alice"},
-		{"a program", BaseOptions{}, func(h *home, p *place) {
-			path, _ := h.program(p, "alice", time.Hour)
-			h.write(".aws/config", "[default]\ncredential_process = "+path+"\n", 0o600)
-		}, "alice"},
 		{"a web identity", BaseOptions{}, func(h *home, p *place) {
 			h.t.Setenv("AWS_WEB_IDENTITY_TOKEN_FILE", p.token)
 			h.t.Setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/identity")
@@ -184,22 +168,36 @@ func TestFilesOfTheChainCanBeNamedAndAreReadAgain(t *testing.T) {
 
 func (h *home) path(name string) string { return filepath.Join(h.folder, name) }
 
+// hop makes the chain assume a role, and says how often it did.
+func (h *home) hop(p *place) (assumed func() int) {
+	h.write(".aws/credentials", profile(p, "first", "alice"), 0o600)
+	h.write(".aws/config", "[default]\nsource_profile = first\nrole_arn = arn:aws:iam::123456789012:role/hop\n", 0o600)
+	return func() (n int) {
+		for _, call := range p.sts.Assumptions() {
+			if call.By == "alice" {
+				n++
+			}
+		}
+		return n
+	}
+}
+
 func TestKeysOfTheChainAreKeptUntilTheyNearTheirEnd(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		ends time.Duration
-		want int // programs that ran for three roles
+		want int // calls of the chain for three roles
 	}{{"an hour", time.Hour, 1}, {"four minutes", 4 * time.Minute, 3}} {
 		t.Run(c.name, func(t *testing.T) {
 			h := newHome(t)
 			p := newChained(t, nil)
-			path, ran := h.program(p, "alice", c.ends)
-			h.write(".aws/config", "[default]\ncredential_process = "+path+"\n", 0o600)
+			assumed := h.hop(p)
+			p.sts.SetFaults(mock.Fault{Kind: mock.Short, Time: c.ends})
 			for range 3 {
 				p.by(t)
 			}
-			if got := ran(); got != c.want {
-				t.Errorf("the program ran %d times, want %d", got, c.want)
+			if got := assumed(); got != c.want {
+				t.Errorf("the chain asked %d times, want %d", got, c.want)
 			}
 		})
 	}
@@ -208,14 +206,38 @@ func TestKeysOfTheChainAreKeptUntilTheyNearTheirEnd(t *testing.T) {
 func TestKeysOfTheChainThatHaveEndedAreAskedForAnew(t *testing.T) {
 	h := newHome(t)
 	p := newChained(t, nil)
-	path, ran := h.program(p, "alice", time.Hour)
-	h.write(".aws/config", "[default]\ncredential_process = "+path+"\n", 0o600)
+	assumed := h.hop(p)
+	p.by(t)
 	p.sts.SetFaults(mock.Fault{Kind: mock.Code, Code: "ExpiredToken", Count: 1})
 	if _, err := p.fetch(t, "demo"); err == nil {
 		t.Fatal("it worked")
 	}
-	if got := p.by(t); got != "alice" || ran() != 2 {
-		t.Errorf("got %s after %d programs", got, ran())
+	if got := p.by(t); got != "hop" || assumed() != 2 {
+		t.Errorf("got %s after %d calls of the chain", got, assumed())
+	}
+}
+
+// TestTheChainRunsNoProgram: the daemon runs none, so that what binds it later does not
+// depend on the files of a chain.
+func TestTheChainRunsNoProgram(t *testing.T) {
+	for name, text := range map[string]string{
+		"of the profile": "[profile x]\ncredential_process = PROGRAM\n",
+		"of its source":  "[profile x]\nsource_profile = y\nrole_arn = arn:aws:iam::123456789012:role/hop\n[profile y]\ncredential_process = PROGRAM\n",
+		"two hops away":  "[profile x]\nsource_profile = y\nrole_arn = arn:aws:iam::123456789012:role/hop\n[profile y]\nsource_profile = z\nrole_arn = arn:aws:iam::123456789012:role/hop\n[profile z]\ncredential_process = PROGRAM\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHome(t)
+			p := newChained(t, func(b *BaseOptions) { b.Profile = "x" })
+			ran := h.path("ran")
+			h.write(".aws/config", strings.ReplaceAll(text, "PROGRAM", "touch "+ran), 0o600)
+			want := `the base, the SDK's default chain, cannot use the profile "x": it has the keys of a program (credential_process); let an upstream of kind process run that, and use {credential: NAME} of it`
+			if _, err := p.fetch(t, "demo"); err == nil || err.Error() != want {
+				t.Errorf("got %v\nwant %s", err, want)
+			}
+			if _, err := os.Stat(ran); err == nil {
+				t.Error("the program ran")
+			}
+		})
 	}
 }
 
@@ -277,8 +299,6 @@ func TestWhatIsWrongWithTheChainIsSaidInOneSentence(t *testing.T) {
 		{"metadata", BaseOptions{}, "[default]\nrole_arn = arn:aws:iam::123456789012:role/x\ncredential_source = Ec2InstanceMetadata\n", ""},
 		{"a code", BaseOptions{}, "[default]\nrole_arn = arn:aws:iam::123456789012:role/x\nsource_profile = y\nmfa_serial = z\n[profile y]\naws_access_key_id = x\naws_secret_access_key = y\n", ""},
 		{"no session of SSO", BaseOptions{}, "[default]\nsso_account_id = 123456789012\nsso_role_name = x\nsso_region = eu-central-1\nsso_start_url = https://sso.invalid/start\n", ""},
-		{"a program that fails", BaseOptions{}, "[default]\ncredential_process = sh -c 'echo " + mock.Marker + "; exit 3'\n", ""},
-		{"a program that babbles", BaseOptions{}, "[default]\ncredential_process = echo " + mock.Marker + "\n", ""},
 		{"a role that is refused", BaseOptions{}, "[default]\nrole_arn = arn:aws:iam::123456789012:role/x\nsource_profile = y\n[profile y]\naws_access_key_id = AKIAX\naws_secret_access_key = y\n", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {

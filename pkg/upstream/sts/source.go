@@ -61,11 +61,7 @@ func New(name string, o *Options, b awsapi.Base, log zerolog.Logger) (*Source, e
 
 // Declared returns the configured roles, sorted.
 func (s *Source) Declared() []credential.Key {
-	keys := make([]credential.Key, 0, len(s.options.Roles))
-	for _, name := range slices.Sorted(maps.Keys(s.options.Roles)) {
-		keys = append(keys, credential.Key{Name: name})
-	}
-	return keys
+	return credential.Keys(slices.Sorted(maps.Keys(s.options.Roles)))
 }
 
 // List returns Declared: STS has no list.

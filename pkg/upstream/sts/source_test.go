@@ -69,7 +69,7 @@ func newPlace(t *testing.T, o mock.STSOptions, change func(o *Options, server *h
 	p.base.set(p.user("base"), nil)
 	options := options()
 	options.Endpoint = server.URL
-	options.Timeouts = upstream.Timeouts{Dial: time.Second, TLS: time.Second, Header: 2 * time.Second, Total: 4 * time.Second}
+	options.Timeouts = upstream.Timeouts{Dial: 5 * time.Second, TLS: 5 * time.Second, Header: 2 * time.Second, Total: 10 * time.Second}
 	if change != nil {
 		change(options, server)
 	}

@@ -127,6 +127,9 @@ func (o *Options) CheckChained() error {
 // that gives it; neither for a chain.
 func (o *Options) BaseOf() (name, upstream string) { return o.Base.Credential, o.Base.Upstream }
 
+// WantsToken is false: roles are assumed with keys.
+func (*Options) WantsToken() bool { return false }
+
 // Validate reports every error of form, each beginning with its key. It opens no file
 // and asks nobody.
 func (o *Options) Validate() error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -215,14 +216,26 @@ func (a *Auth) secretIDPath() string {
 }
 
 // files lists the files that the login reads.
-func (a *Auth) files() []string {
-	var files []string
-	for _, ref := range a.secrets() {
+func (a *Auth) files() []string { return filesOf(a.secrets()) }
+
+func filesOf(secrets map[string]credential.SecretRef) (files []string) {
+	for _, ref := range secrets {
 		if ref.File != "" {
 			files = append(files, ref.File)
 		}
 	}
 	return files
+}
+
+// spends names what a login uses up, so that no other one can follow; nothing for most.
+func (a *Auth) spends() string {
+	switch {
+	case a.RemoveSecretID:
+		return "the secret ID in " + a.SecretID.File + ", which is removed after a login"
+	case a.SecretIDWrapped:
+		return "the wrapping token in " + a.SecretID.File + ", which can be opened once"
+	}
+	return ""
 }
 
 // secrets are those of Auth, by their keys.
@@ -235,4 +248,15 @@ func (a *Auth) secrets() map[string]credential.SecretRef {
 	}
 	maps.DeleteFunc(all, func(_ string, ref credential.SecretRef) bool { return ref.IsZero() })
 	return all
+}
+
+// exposed lists the files of secrets that every account of this host may read. A role ID
+// is none, and a JWT ends soon.
+func (a *Auth) exposed() (files []string) {
+	for _, ref := range []credential.SecretRef{a.Token, a.SecretID, a.Password} {
+		if info, err := os.Stat(ref.File); err == nil && info.Mode().Perm()&0o004 != 0 {
+			files = append(files, ref.File)
+		}
+	}
+	return files
 }

@@ -75,6 +75,10 @@ func TestCheckNamesTheFileThatCannotBeRead(t *testing.T) {
 	if err := g.check(); err == nil || !strings.HasPrefix(err.Error(), "auth.secret_id: ") || !strings.HasSuffix(err.Error(), ": the file is empty") {
 		t.Errorf("got %v", err)
 	}
+	g = newGate(t, setting{auth: Auth{Method: "approle", RoleID: text("x"), SecretID: credential.SecretRef{File: "/nonexistent/secret_id"}, RemoveSecretID: true}})
+	if err := g.check(); err != nil {
+		t.Errorf("removed after a login: got %v", err)
+	}
 }
 
 func FuzzEndOfJWT(f *testing.F) {

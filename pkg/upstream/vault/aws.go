@@ -2,7 +2,6 @@ package vault
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -16,7 +15,6 @@ import (
 
 	"github.com/purser-agent/purser/pkg/awsapi"
 	"github.com/purser-agent/purser/pkg/credential"
-	"github.com/purser-agent/purser/pkg/upstream"
 )
 
 // An awsRole makes keys below sts/ or creds/ of an AWS engine. What it gave last is at
@@ -35,11 +33,11 @@ type awsRole struct {
 	last given
 }
 
-// A keeper is an asker that can tell its tokens from one another.
+// A keeper is an asker that shows its token.
 type keeper interface {
 	asker
-	// generation counts the tokens so far; one that is renewed stays the same.
-	generation() int
+	// present is the token of now, nil if there is none.
+	present() *token
 }
 
 // given is what an awsRole gave.
@@ -48,7 +46,9 @@ type given struct {
 	asked   time.Time     // when Vault was
 	lease   string        // of a user's keys only
 	life    time.Duration // the longest of that lease
-	token   int           // which of the session's tokens it was made with
+	ends    time.Time     // when the lease does, unless it is renewed
+	token   *token        // with which it was made
+	instead bool          // of a user's keys that could be renewed no more
 	refused error         // what was wrong with what Vault made instead
 }
 
@@ -59,14 +59,6 @@ const (
 	// soonest is the least time between two questions for keys that live so short that
 	// the schedule would ask more often.
 	soonest = 15 * time.Second
-	// afterUser is how long Vault is not asked again for keys of a role that creates
-	// users, which are not wanted.
-	afterUser = 15 * time.Minute
-	// worthwhile is how much longer keys must live to be better than those there are.
-	worthwhile = 5 * time.Second
-	// stillThere is how often Vault is asked whether a user is still there that cannot
-	// live longer at present.
-	stillThere = 5 * time.Minute
 )
 
 func (r *awsRole) fetch(ctx context.Context) (credential.Credential, error) {
@@ -100,6 +92,13 @@ func (r *awsRole) give(now given) {
 	r.last = now
 }
 
+// hurry has Vault asked the next time, whatever was known without it.
+func (r *awsRole) hurry() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.last.asked = time.Time{}
+}
+
 // create has Vault make keys.
 func (r *awsRole) create(ctx context.Context) (credential.Credential, error) {
 	a, err := r.session.ask(ctx, r.request(r.options.RoleARN))
@@ -116,6 +115,7 @@ func (r *awsRole) create(ctx context.Context) (credential.Credential, error) {
 	if err != nil {
 		return nil, err
 	}
+	now.instead = r.given().lease != ""
 	r.give(now)
 	if now.refused != nil {
 		return nil, now.refused
@@ -187,7 +187,7 @@ func (r *awsRole) read(ctx context.Context, a *answer) (given, error) {
 	if data[field] == nil && data["security_token"] != nil { // its name in older servers
 		field = "security_token"
 	}
-	out := given{asked: time.Now(), token: r.session.generation()}
+	out := given{asked: time.Now(), token: a.by}
 	if isUser(data) {
 		if !r.options.AllowIAMUser {
 			out.refused = r.refuse(ctx, a)
@@ -204,7 +204,14 @@ func (r *awsRole) read(ctx context.Context, a *answer) (given, error) {
 		keys.AccountID = parsed.Account
 	}
 	keys.RoleARN = r.options.RoleARN
-	expires := a.sent.Add(r.left(a, out.lease != ""))
+	var left time.Duration
+	if out.lease != "" {
+		life := userLife(a)
+		left, out.ends = boundByToken(a, life), wall(a.sent.Add(life))
+	} else {
+		left = r.left(a)
+	}
+	expires := a.sent.Add(left)
 	if err := a.checkEnd(expires); err != nil {
 		return given{}, err
 	}
@@ -213,76 +220,12 @@ func (r *awsRole) read(ctx context.Context, a *answer) (given, error) {
 	return out, nil
 }
 
-// isUser reports whether keys are those of a new IAM user: they have neither a session
-// token, by whatever name, nor a life of their own.
-func isUser(data map[string]any) bool {
-	return data["access_key"] != nil && data["security_token"] == nil && data["session_token"] == nil && data["ttl"] == nil
-}
-
 // left is how long keys live from the moment in which they were asked for.
-func (r *awsRole) left(a *answer, user bool) time.Duration {
-	if user {
-		life, ok := inSeconds(a.secret.LeaseDuration)
-		if !ok {
-			life = unknownLife
-		}
-		return r.withToken(a.sent, life-a.age)
-	}
+func (r *awsRole) left(a *answer) time.Duration {
 	left, known := lifespan{ttl: numeral(a.secret.Data["ttl"]), lease: a.secret.LeaseDuration, asked: r.options.TTL, age: a.age}.left()
 	if !known {
 		r.log.Warn().Int("so_far", int(r.unknown.Add(1))).Stringer("taken_for", left).Str("path", r.mount+"/"+r.path).
 			Msg("Vault does not say how long these keys live, or says what cannot be; taking the least")
 	}
 	return left
-}
-
-// withToken bounds the life of a user's keys, which go with the token.
-func (r *awsRole) withToken(sent time.Time, life time.Duration) time.Duration {
-	if ends, ok := r.session.ends(); ok {
-		life = min(life, ends.Sub(sent))
-	}
-	return life
-}
-
-// refuse gives back a user that nobody asked for.
-func (r *awsRole) refuse(ctx context.Context, a *answer) error {
-	_, name, _ := strings.Cut(r.path, "/")
-	returned := "and was given back"
-	if err := r.leases.revokeOne(ctx, a.secret.LeaseID); err != nil {
-		returned = "and cannot be given back (a policy must allow update on sys/leases/revoke)"
-	}
-	return a.raw.Errorf(upstream.ClassRequest, "the role %q in Vault has the credential type iam_user: each question creates an IAM user, which is deleted when the token ends; this one was created %s. Choose a role of type assumed_role, or set allow_iam_user", name, returned)
-}
-
-// renew has the keys of a user live longer, if that can be. Without keys and an error
-// they are to be made anew.
-func (r *awsRole) renew(ctx context.Context, before given) (credential.Credential, error) {
-	if before.token != r.session.generation() {
-		return nil, nil // they end with another token
-	}
-	ends, bounded := r.session.ends()
-	pointless := bounded && ends.Before(before.keys.Expires.Add(worthwhile)) // new ones would end with the token as well
-	if pointless && time.Since(before.asked) < stillThere {
-		return before.keys, nil
-	}
-	sent, life, err := r.leases.renew(ctx, before.lease)
-	if fault, ok := errors.AsType[*upstream.Error](err); ok && fault.Status >= 400 && fault.Status < 500 && fault.Kind != upstream.ClassThrottled {
-		return nil, nil // the lease is gone, or may not be renewed
-	}
-	if err != nil {
-		return nil, err
-	}
-	before.asked = time.Now()
-	ends = wall(sent.Add(r.withToken(sent, life)))
-	switch longer := ends.After(before.keys.Expires.Add(worthwhile)); {
-	case longer:
-		keys := *before.keys
-		keys.Issued, keys.Expires = wall(sent), ends
-		before.keys, before.life = &keys, max(before.life, ends.Sub(sent))
-	case !pointless && life < before.life/2:
-		return nil, nil // the lease has reached its limit
-	}
-	r.give(before)
-	r.leases.keep(before.lease, lease{ends: before.keys.Expires, user: true})
-	return before.keys, nil
 }

@@ -3,6 +3,8 @@ package vault
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"runtime"
@@ -46,10 +48,11 @@ func TestKeysOfAnAssumedRole(t *testing.T) {
 
 // script answers what a test says, in order, without a server.
 type script struct {
-	secrets []*secret
+	secrets []*secret // nil is a policy that forbids it
 	age     time.Duration
 	end     time.Time
 	token   int // the number of the present one
+	logins  int // that come right after an answer
 	asked   []request
 }
 
@@ -57,11 +60,16 @@ func (s *script) ask(_ context.Context, r request) (*answer, error) {
 	s.asked = append(s.asked, r)
 	next := s.secrets[0]
 	s.secrets = s.secrets[1:]
-	return &answer{secret: next, sent: time.Now(), age: s.age, raw: &upstream.Answer{Status: 200}}, nil
+	defer func() { s.token += s.logins }()
+	if next == nil {
+		return nil, &upstream.Error{Kind: upstream.ClassRefused, Status: 403, Err: denied{errors.New("no")}}
+	}
+	return &answer{secret: next, sent: time.Now(), age: s.age, raw: &upstream.Answer{Status: 200}, by: s.present()}, nil
 }
 
-func (s *script) ends() (time.Time, bool) { return s.end, !s.end.IsZero() }
-func (s *script) generation() int         { return s.token }
+func (s *script) present() *token {
+	return &token{value: credential.NewSecret(fmt.Sprint("token ", s.token)), until: s.end}
+}
 
 // Cases 1 to 4 and 11: which fields are taken of what different servers answer.
 func TestFieldsOfEachCredentialType(t *testing.T) {

@@ -29,6 +29,7 @@ var secretCauses = []cause{
 	{400, atSecret, "did not supply a role_arn", upstream.ClassRequest, needsRoleARN},
 	{400, atSecret, "not in allowed role arns", upstream.ClassRequest, "the role behind {path} may not assume the role of AWS that role_arn names"},
 	{400, atSecret, "through the sts path", upstream.ClassRequest, "the role behind {path} makes keys of an IAM user, which sts/ does not give; choose a role of type assumed_role, or creds/ and allow_iam_user"},
+	{400, atSecret, "token had one use left", upstream.ClassRequest, "the token was good for one use more, with which Vault gives no keys that it could not take back; set token_num_uses to 0"},
 	{400, atSecret, "lease not found", upstream.ClassRequest, "the lease has ended"},
 	{400, atSecret, "lease is not renewable", upstream.ClassRequest, "the lease cannot be renewed"},
 	{400, atSecret, "not found", upstream.ClassRequest, "Vault has no role behind {path}; correct the path, or have the role made"},

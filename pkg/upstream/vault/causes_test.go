@@ -102,7 +102,7 @@ func TestWhatAWSDoesNotGiveIsSaidInOneSentence(t *testing.T) {
 	}
 }
 
-// Cases 10, 12, 13, 25 and 73: what Vault does not let this host have, or cannot give.
+// Cases 10, 12, 13, 25, 26, 49 and 73: what Vault does not let this host have, or cannot give.
 func TestWhatVaultDoesNotGiveIsSaidInOneSentence(t *testing.T) {
 	for _, test := range []faultCase{
 		{"10: a policy that does not allow it", nil, nil, withPolicy(),
@@ -113,7 +113,13 @@ func TestWhatVaultDoesNotGiveIsSaidInOneSentence(t *testing.T) {
 			"GET /v1/aws-gone/sts/web: answered 404: no engine is mounted at aws-gone; correct mount, or namespace", upstream.ClassRequest, true, 0},
 		{"73: no such namespace", func(o *mock.VaultOptions) { o.OpenBao, o.Namespaces = true, []string{"team"} }, func(o *Options) { o.Namespace, o.Auth.Namespace = "taem", "root" }, nil,
 			`GET /v1/aws/sts/web: answered 404: this server has no such namespace (namespace "taem"); correct namespace or auth.namespace`, upstream.ClassRequest, true, 0},
+		{"49: a token with one use left", nil, nil, func(s *site) {
+			s.source.server.auth.Token.Value = credential.NewSecret(s.vault.IssueToken(mock.VaultGrant{NumUses: 2}))
+		},
+			"GET /v1/aws/sts/web: answered 400: the token was good for one use more, with which Vault gives no keys that it could not take back; set token_num_uses to 0", upstream.ClassRequest, true, 0},
 		{"25: sealed", nil, nil, func(s *site) { s.vault.Seal() },
+			"GET /v1/auth/token/lookup-self: answered 503: Vault is sealed; somebody must unseal it", upstream.ClassServer, false, 0},
+		{"26: not initialised, which Vault calls sealed", nil, nil, func(s *site) { s.vault.SetInitialized(false) },
 			"GET /v1/auth/token/lookup-self: answered 503: Vault is sealed; somebody must unseal it", upstream.ClassServer, false, 0},
 		{"13: an answer without end", nil, nil, ofAnswers(mock.Huge),
 			"GET /v1/aws/sts/web: the answer is larger than 1048576 bytes", upstream.ClassTooLarge, false, 0},
@@ -137,7 +143,7 @@ func TestWhatIsNotInVaultIsSaidInOneSentence(t *testing.T) {
 			`GET /v1/secret/apps/gone: answered 404: the KV engine at "secret" has no secret "apps/gone"; correct path, which is without data/, or write the secret`, upstream.ClassRequest, true, 0},
 		{"76: a secret that was deleted", withKV(2), withKeys(KVKeys{Path: "apps/web"}), func(s *site) { s.vault.DeleteSecret("secret", "apps/web") },
 			`GET /v1/secret/data/apps/web: answered 404: version 1 of the secret "apps/web" was deleted; undelete it, or write the keys anew`, upstream.ClassRequest, true, 0},
-		{"76: the path form of another version", withKV(2), withKeys(KVKeys{Path: "apps/web", Version: "1"}), withPolicy(mock.VaultRule{Path: "*", Capabilities: []string{"read"}}),
+		{"76: the path form of another version", withKV(2), withKeys(KVKeys{Path: "apps/web", Version: 1}), withPolicy(mock.VaultRule{Path: "*", Capabilities: []string{"read"}}),
 			`GET /v1/secret/apps/web: answered 404: the KV engine at "secret" is not of version 1; correct version, or leave it out`, upstream.ClassRequest, true, 0},
 		{"a KV engine that the token may not see", withKV(2), withKeys(KVKeys{Path: "apps/web"}), withPolicy(),
 			`GET /v1/sys/internal/ui/mounts/secret/apps/web: answered 403: no KV engine that the token may see is mounted at "secret": correct mount, or have a policy allow "read" below it`, upstream.ClassRefused, true, 0},
@@ -174,6 +180,18 @@ func FuzzErrorsOfVaultAreNotQuoted(f *testing.F) {
 			t.Errorf("%d %q is said as %q", status, text, c.says)
 		}
 	})
+}
+
+// An error lives until the next one, for each credential; the answer must not.
+func TestErrorsDoNotKeepWhatTheyCameFrom(t *testing.T) {
+	for _, answer := range []upstream.Answer{
+		{Status: 404, Body: make([]byte, maxKept+1)}, {Status: 400, Body: []byte("x")}, {Status: 403, Body: []byte("x")},
+	} {
+		said, ok := errors.AsType[*refusal](explain(&answer, request{path: "aws/sts/web"}))
+		if !ok || !said.body.Empty() {
+			t.Errorf("%d: the answer is kept", answer.Status)
+		}
+	}
 }
 
 // A message of AWS may name anything; the code in front of it is what counts.

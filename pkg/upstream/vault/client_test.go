@@ -100,7 +100,7 @@ func TestClientSendsWhatVaultWants(t *testing.T) {
 func TestPromise6EnvelopesDoNotPrint(t *testing.T) {
 	s := &secret{Data: map[string]any{"x": "CONFIDENTIAL"}, Auth: &authInfo{ClientToken: "CONFIDENTIAL"}}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x"} {
-		for _, value := range []any{s, s.Auth, &answer{secret: s, raw: &upstream.Answer{Body: []byte("CONFIDENTIAL")}}, &token{value: tokenX}} {
+		for _, value := range []any{s, s.Auth, &answer{secret: s, raw: &upstream.Answer{Body: []byte("CONFIDENTIAL")}}, &token{value: tokenX}, request{body: s.Data}, &request{body: s.Data}} {
 			if got := fmt.Sprintf(verb, value); strings.Contains(got, "CONFIDENTIAL") {
 				t.Errorf("%s prints %s", verb, got)
 			}
@@ -150,6 +150,9 @@ func TestClientTakesNothingFromAnotherServer(t *testing.T) {
 		"a balancer": {func(w http.ResponseWriter, _ *http.Request) {
 			http.Error(w, "<html>CONFIDENTIAL", http.StatusBadGateway)
 		}, upstream.ClassServer, "answered 502 Bad Gateway"},
+		"no start yet, case 26": {func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, `{"errors": ["Vault is not initialized"]}`, http.StatusNotImplemented)
+		}, upstream.ClassServer, "answered 501: Vault is not initialised; somebody must run its operator init"},
 		"a bad redirect": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Location", "http://%CONFIDENTIAL")
 			w.WriteHeader(307)
@@ -189,6 +192,11 @@ func TestClientAsksTheNextAddress(t *testing.T) {
 			w.Header().Set("Location", "http://192.0.2.1:8200/v1/x")
 			w.WriteHeader(307)
 		}, true},
+		"a standby that only reads": {says(500, `{"errors": ["cannot write to readonly storage"]}`), true},
+		"breaks off": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "100")
+			_, _ = io.WriteString(w, `{"data": `)
+		}, true},
 		"AWS throttles":     {says(502, `{"errors": ["Throttling: Rate exceeded"]}`), false},
 		"STS does not work": {says(400, `{"errors": ["InternalFailure: x"]}`), false},
 		"forbidden":         {says(403, `{"errors": ["permission denied"]}`), false},
@@ -210,6 +218,18 @@ func TestClientAsksTheNextAddress(t *testing.T) {
 	}
 }
 
+// case 31: nobody is there, or the name leads nowhere.
+func TestClientAsksTheNextAddressWhereNobodyIs(t *testing.T) {
+	second, _ := serve(t, write(`{}`))
+	closed := httptest.NewServer(write(`{}`))
+	closed.Close()
+	for _, first := range []string{closed.URL, "http://nobody.invalid:8200"} {
+		if _, err := clientOf(t, brief(), first, second).send(t.Context(), tokenX, billing); err != nil {
+			t.Errorf("after %s: %v", first, err)
+		}
+	}
+}
+
 // case 27 and 28: a standby that does not forward.
 func TestClientFollowsAStandbyOnce(t *testing.T) {
 	var got *http.Request
@@ -225,7 +245,7 @@ func TestClientFollowsAStandbyOnce(t *testing.T) {
 			w.WriteHeader(http.StatusTemporaryRedirect)
 		}
 	}
-	standby, standbyAsked := serve(t, leads(leader))
+	standby, _ := serve(t, leads(leader))
 	r := request{method: "POST", path: "aws/sts/billing", query: map[string][]string{"ttl": {"1h"}}, body: map[string]any{"a": 1}}
 
 	if _, err := clientOf(t, brief(), standby, leader).send(t.Context(), tokenX, r); err != nil {
@@ -250,7 +270,6 @@ func TestClientFollowsAStandbyOnce(t *testing.T) {
 	if _, err = clientOf(t, brief(), loop).send(t.Context(), tokenX, r); err == nil || looped.Load() != 2 {
 		t.Errorf("a loop: %d requests, %v", looped.Load(), err)
 	}
-	_ = standbyAsked
 }
 
 // The token goes from https to https only, and there only to where our own authority
@@ -299,12 +318,12 @@ func caFile(t *testing.T, s *httptest.Server) string {
 	return path
 }
 
-// case 38 and 39
+// case 38 to 40: a limit for requests, or for leases.
 func TestClientBelievesRetryAfterWithinReason(t *testing.T) {
 	for value, want := range map[string]time.Duration{"": 0, "9": 9 * time.Second, "86400": 5 * time.Minute, "-1": 0, "soon": 0} {
 		address, _ := serve(t, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Retry-After", value)
-			http.Error(w, `{"errors": ["quota"]}`, http.StatusTooManyRequests)
+			http.Error(w, `{"errors": ["request path \"aws/sts/billing\": lease count quota exceeded"]}`, http.StatusTooManyRequests)
 		})
 		_, err := clientOf(t, brief(), address).send(t.Context(), tokenX, billing)
 		fault, _ := errors.AsType[*upstream.Error](err)

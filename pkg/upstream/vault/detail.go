@@ -3,6 +3,8 @@ package vault
 import (
 	"fmt"
 	"time"
+
+	"github.com/purser-agent/purser/pkg/upstream"
 )
 
 // detail says in a few words how the session stands.
@@ -21,7 +23,7 @@ func (s *session) detail() string {
 		}
 	}
 	if h := s.holding(now); h != nil {
-		text += fmt.Sprintf("; no login before %s: %v", clock(h.until, now), h.why.Err)
+		text += fmt.Sprintf("; no login before %s: %s", clock(h.until, now), upstream.Printable(h.why.Err.Error()))
 	}
 	return text
 }

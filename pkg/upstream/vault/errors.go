@@ -123,7 +123,11 @@ func explain(a *upstream.Answer, r request) error {
 	}
 	says := strings.NewReplacer("{path}", r.path, "{mount}", mountOf(r.path), "{namespace}", namespace, "{method}", r.method,
 		"{capability}", capability(r.method), "{code}", c.text).Replace(c.says)
-	fault.Kind, fault.Err = c.class, &refusal{says: fmt.Sprintf("answered %d: %s", a.Status, says), cause: c.says, body: credential.NewSecret(string(a.Body))}
+	said := &refusal{says: fmt.Sprintf("answered %d: %s", a.Status, says), cause: c.says}
+	if a.Status == http.StatusNotFound && len(a.Body) <= maxKept {
+		said.body = credential.NewSecret(string(a.Body))
+	}
+	fault.Kind, fault.Err = c.class, said
 	if c.says == awsThrottles {
 		fault.Wait = max(fault.Wait, awsRest)
 	}
@@ -134,8 +138,12 @@ func explain(a *upstream.Answer, r request) error {
 type refusal struct {
 	says  string
 	cause string            // the same with its placeholders
-	body  credential.Secret // the answer
+	body  credential.Secret // the answer, where it tells why there is nothing; see kvKeys.tell
 }
+
+// maxKept bounds, in bytes, what is kept of an answer beside its error, which is kept
+// until the next one. The metadata of a secret have less.
+const maxKept = 64 << 10
 
 // Error implements error.
 func (r *refusal) Error() string { return r.says }

@@ -31,7 +31,7 @@ func FuzzKeysAreWholeWhateverVaultAnswers(f *testing.F) {
 		end := time.Now().Add(time.Hour)
 		for _, e := range []engine{
 			&awsRole{options: Role{AllowIAMUser: user}, mount: "aws", path: "creds/web", session: &script{secrets: []*secret{s, {}}, end: end}, leases: newLeases(&script{secrets: []*secret{{}}}, quiet), unknown: new(atomic.Int64), log: quiet},
-			&kvKeys{options: KVKeys{Path: "web", Version: "2"}, mount: "secret", session: &script{secrets: []*secret{s}}},
+			&kvKeys{options: KVKeys{Path: "web", Version: 2}, mount: "secret", session: &script{secrets: []*secret{s}}},
 			&staticKeys{session: &script{secrets: []*secret{s}}, path: "aws/static-creds/web"},
 			&identityToken{session: &script{secrets: []*secret{s}}, role: "web"},
 		} {

@@ -1,7 +1,6 @@
 package vault
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -19,7 +18,7 @@ type kvKeys struct {
 	mount   string
 	session asker
 
-	found atomic.Pointer[string] // the engine's version, as it was last seen
+	found atomic.Int32 // the engine's version as it was last seen, 0 if it was not
 }
 
 func (k *kvKeys) reread() time.Duration { return k.options.Reread }
@@ -31,7 +30,7 @@ func (k *kvKeys) fetch(ctx context.Context) (credential.Credential, error) {
 	}
 	a, err := k.read(ctx, version)
 	if missing(err) && guessed { // perhaps the engine was upgraded
-		k.found.Store(nil)
+		k.found.Store(0)
 		now, _, probed := k.version(ctx)
 		if probed == nil && now != version {
 			version = now
@@ -42,7 +41,7 @@ func (k *kvKeys) fetch(ctx context.Context) (credential.Credential, error) {
 		return nil, k.tell(err, version)
 	}
 	data := a.secret.Data
-	if version == "2" {
+	if version == 2 {
 		data, _ = a.secret.Data["data"].(map[string]any)
 	}
 	keys, err := keysIn(a, data, k.options.accessKey(), k.options.secretKey(), k.options.SessionToken)
@@ -52,38 +51,38 @@ func (k *kvKeys) fetch(ctx context.Context) (credential.Credential, error) {
 	return keys, nil
 }
 
-func (k *kvKeys) read(ctx context.Context, version string) (*answer, error) {
+func (k *kvKeys) read(ctx context.Context, version KVVersion) (*answer, error) {
 	path := k.mount + "/" + k.options.Path
-	if version == "2" {
+	if version == 2 {
 		path = k.mount + "/data/" + k.options.Path
 	}
 	return k.session.ask(ctx, request{path: path})
 }
 
 // version is the engine's: as configured, as it was seen before, or as Vault says.
-func (k *kvKeys) version(ctx context.Context) (version string, guessed bool, err error) {
-	if set := cmp.Or(k.options.Version, "auto"); set != "auto" {
+func (k *kvKeys) version(ctx context.Context) (version KVVersion, guessed bool, err error) {
+	if set := k.options.Version; set != 0 {
 		return set, false, nil
 	}
-	if found := k.found.Load(); found != nil {
-		return *found, true, nil
+	if found := k.found.Load(); found != 0 {
+		return KVVersion(found), true, nil
 	}
 	a, err := k.session.ask(ctx, request{path: "sys/internal/ui/mounts/" + k.mount + "/" + k.options.Path})
 	if isCause(err, noEngine) {
 		err = instead(err, "no KV engine that the token may see is mounted at %q: correct mount, or have a policy allow \"read\" below it", k.mount)
 	}
 	if err != nil {
-		return "", true, err
+		return 0, true, err
 	}
 	if kind, _ := a.secret.Data["type"].(string); kind != "kv" && kind != "generic" {
-		return "", true, a.raw.Errorf(upstream.ClassRequest, "what is mounted at %q is no KV engine; correct mount", k.mount)
+		return 0, true, a.raw.Errorf(upstream.ClassRequest, "what is mounted at %q is no KV engine; correct mount", k.mount)
 	}
-	version = "1"
+	version = 1
 	options, _ := a.secret.Data["options"].(map[string]any)
 	if set, ok := options["version"].(string); ok && set == "2" {
-		version = set
+		version = 2
 	}
-	k.found.Store(&version)
+	k.found.Store(int32(version))
 	return version, true, nil
 }
 
@@ -94,7 +93,7 @@ func missing(err error) bool {
 }
 
 // tell says of a secret that is not there why that is, as far as the answer shows it.
-func (k *kvKeys) tell(err error, version string) error {
+func (k *kvKeys) tell(err error, version KVVersion) error {
 	said, ok := errors.AsType[*refusal](err)
 	if !ok || said.cause != nothingThere {
 		return err
@@ -117,7 +116,7 @@ func (k *kvKeys) tell(err error, version string) error {
 	case isVersion:
 		return instead(err, "version %d of the secret %q was deleted; undelete it, or write the keys anew", number/time.Second, k.options.Path)
 	case len(answer.Warnings) > 0:
-		return instead(err, "the KV engine at %q is not of version %s; correct version, or leave it out", k.mount, version)
+		return instead(err, "the KV engine at %q is not of version %d; correct version, or leave it out", k.mount, version)
 	}
 	return instead(err, "the KV engine at %q has no secret %q; correct path, which is without data/, or write the secret", k.mount, k.options.Path)
 }

@@ -30,9 +30,9 @@ func TestKeysInAKVEngine(t *testing.T) {
 		asked   int
 	}{
 		{"version 1, as Vault says", 1, KVKeys{}, "AKIA1", "", 2},
-		{"version 2, as Vault says", 2, KVKeys{Version: "auto"}, "AKIA1", "", 2},
-		{"version 1, as configured", 1, KVKeys{Version: "1"}, "AKIA1", "", 1},
-		{"version 2, as configured", 2, KVKeys{Version: "2"}, "AKIA1", "", 1},
+		{"version 2, as Vault says", 2, KVKeys{Version: 0}, "AKIA1", "", 2},
+		{"version 1, as configured", 1, KVKeys{Version: 1}, "AKIA1", "", 1},
+		{"version 2, as configured", 2, KVKeys{Version: 2}, "AKIA1", "", 1},
 		{"fields of other names", 2, KVKeys{AccessKey: "id", SecretKey: "key", SessionToken: "session"}, "AKIA2", mock.Marker + "3", 2},
 	} {
 		t.Run(test.name, func(t *testing.T) {

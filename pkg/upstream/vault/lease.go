@@ -113,13 +113,13 @@ func (l *leases) revokeOne(ctx context.Context, id string) error {
 	return err
 }
 
-// renew makes a lease last longer and returns for how long from when it was asked. It
-// may be no longer than before.
-func (l *leases) renew(ctx context.Context, id string) (sent time.Time, left time.Duration, err error) {
-	a, err := l.session.ask(ctx, request{method: "POST", path: "sys/leases/renew", body: map[string]any{"lease_id": id}})
+// renew makes a lease last longer and returns the answer, and for how long from when it
+// was asked. It may be no longer than before.
+func (l *leases) renew(ctx context.Context, id string) (a *answer, left time.Duration, err error) {
+	a, err = l.session.ask(ctx, request{method: "POST", path: "sys/leases/renew", body: map[string]any{"lease_id": id}})
 	if err != nil {
-		return time.Time{}, 0, err
+		return nil, 0, err
 	}
 	left, _ = inSeconds(a.secret.LeaseDuration)
-	return a.sent, left - a.age, nil
+	return a, left - a.age, nil
 }

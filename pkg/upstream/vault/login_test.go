@@ -47,6 +47,7 @@ func TestEachMethodLogsIn(t *testing.T) {
 		"approle":       {},
 		"token":         {vault: mock.VaultOptions{Tokens: []mock.VaultToken{given}}, auth: Auth{Method: "token", Token: secretFile(t, given.ID)}},
 		"jwt":           {vault: mock.VaultOptions{JWTRoles: []mock.VaultJWTRole{jwtRole}}, auth: Auth{Method: "jwt", Role: "web", JWT: secretFile(t, jwt(t, nil)+" \n")}},
+		"jwt, early":    {vault: mock.VaultOptions{JWTRoles: []mock.VaultJWTRole{jwtRole}}, auth: Auth{Method: "jwt", Role: "web", JWT: text(jwt(t, func(c map[string]any) { c["nbf"] = time.Now().Add(40 * time.Second).Unix() }))}}, // case 63
 		"kubernetes":    {vault: mock.VaultOptions{JWTRoles: []mock.VaultJWTRole{kubeRole}}, auth: Auth{Method: "kubernetes", Role: "web", JWT: secretFile(t, jwt(t, nil))}},
 		"ldap":          {vault: mock.VaultOptions{Users: passwords}, auth: Auth{Method: "ldap", Username: "web", Password: text("CONFIDENTIAL")}},
 		"userpass":      {vault: mock.VaultOptions{Users: passwords}, auth: Auth{Method: "userpass", Username: "web", Password: text("CONFIDENTIAL")}},

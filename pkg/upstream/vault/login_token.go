@@ -44,6 +44,7 @@ func taken(ctx context.Context, s sender, value credential.Secret, namespace str
 	got, err := s.send(ctx, value, lookupSelf(namespace))
 	if refused(err) {
 		log.Warn().Msg("the token may not look itself up, so its end is not known: it has ended, or its policy lacks auth/token/lookup-self")
+		t.blind = true
 		return t, nil
 	}
 	if err != nil {

@@ -159,6 +159,29 @@ func TestATokenFileIsFollowed(t *testing.T) {
 	}
 }
 
+// case 55: who may read the file may be this host to Vault.
+func TestAFileThatEverybodyMayReadIsWarnedOf(t *testing.T) {
+	for mode, warned := range map[os.FileMode]int{0o600: 0, 0o640: 0, 0o644: 1} {
+		p := newGate(t, setting{})
+		if err := os.Chmod(p.auth.SecretID.File, mode); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			p.loggedOut()
+			if err := p.keys(t); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want := fmt.Sprintf(`"files":[%q],"message":"every account of this host may read what the login is made with; take that right away (chmod o-r)"`, p.auth.SecretID.File)
+		if got := (&Source{options: &Options{Auth: *p.auth}}).Warnings(); len(got) != warned || warned > 0 && got[0] != "every account of this host may read "+p.auth.SecretID.File+", which the login is made with; take that right away (chmod o-r)" {
+			t.Errorf("%04o: got the warnings %q", mode, got)
+		}
+		if got := strings.Count(p.said.text(), want); got != warned {
+			t.Errorf("%04o: warned %d times, want %d: %s", mode, got, warned, p.said.text())
+		}
+	}
+}
+
 // case 53 and 56
 func TestATokenThatTellsNothingOfItself(t *testing.T) {
 	t.Run("by its policy", func(t *testing.T) {
@@ -168,7 +191,7 @@ func TestATokenThatTellsNothingOfItself(t *testing.T) {
 		if err := p.keys(t); err != nil {
 			t.Fatal(err)
 		}
-		if _, ok := p.ends(); ok {
+		if !p.present().until.IsZero() {
 			t.Error("an end is known")
 		}
 	})
@@ -220,5 +243,41 @@ func TestWhatIsNoToken(t *testing.T) {
 	}
 	if !strings.Contains(said.text(), "is good for a number of uses only") {
 		t.Error("nothing warns of a token for three uses")
+	}
+}
+
+// What is said of a token that an operator revoked is true from the first moment.
+func TestRevokedTokenIsNotTakenForAPolicy(t *testing.T) {
+	const (
+		denied  = `answered 403: permission denied on aws/sts/test_role: a policy of the token must allow "read" there`
+		refuses = "the token is refused, as if it was revoked or has ended: no login before "
+		blind   = denied + "; the token may not look itself up either: it was revoked or has ended, or its policy allows neither"
+	)
+	p := newGate(t, setting{})
+	p.auth.Token.Value = credential.NewSecret(p.vault.IssueToken(mock.VaultGrant{}))
+	p.method = &tokenMethod{auth: p.auth, log: zerolog.Nop()}
+	if err := p.keys(t); err != nil {
+		t.Fatal(err)
+	}
+	rules := mock.VaultRule{Path: "aws/*", Capabilities: []string{"read"}}
+	p.vault.SetPolicy("purser")
+	if _, got := says(t, p.keys(t)); got != denied {
+		t.Errorf("a policy: got %q", got)
+	}
+	p.mu.Lock()
+	p.alive = p.alive.Add(-7 * time.Second)
+	p.mu.Unlock()
+	p.vault.RevokeTokens()
+	p.vault.SetPolicy("purser", rules)
+	if _, got := says(t, p.keys(t)); got != denied+", unless the token was revoked in the last 7s" {
+		t.Errorf("revoked after a look at it: got %q", got)
+	}
+	p.reset() // somebody wants to know
+	if _, got := says(t, p.keys(t)); !strings.HasPrefix(got, refuses) {
+		t.Errorf("revoked a moment after the login: got %q", got)
+	}
+	p.again()
+	if _, got := says(t, p.keys(t)); got != blind {
+		t.Errorf("revoked: got %q", got)
 	}
 }

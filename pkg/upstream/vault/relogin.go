@@ -51,13 +51,8 @@ func (s *session) reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.logins, s.refusal, s.stale = hold{}, breaker{}, s.auth.Token.File != ""
+	s.alive = time.Time{}
 	clear(s.rests)
-}
-
-func (s *session) present() *token {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.token
 }
 
 // take waits for the turn to log in.
@@ -90,6 +85,7 @@ func (s *session) login(ctx context.Context) (*token, error) {
 		return nil, err
 	}
 	d := &door{sender: s.sender}
+	s.exposed.Do(s.warnExposed)
 	t, err := s.method.login(ctx, d)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -106,12 +102,18 @@ func (s *session) login(ctx context.Context) (*token, error) {
 	s.logins, s.tending, s.stale = hold{}, hold{}, false
 	if !t.is(s.token) {
 		s.worked, s.alive = false, time.Time{}
-		s.made++
 	}
 	s.token = t
 	s.poke()
 	s.log.Info().Str("until", t.end()).Msg("logged in")
 	return t, nil
+}
+
+// warnExposed says which files of the login everybody may read.
+func (s *session) warnExposed() {
+	if files := s.auth.exposed(); len(files) > 0 {
+		s.log.Warn().Strs("files", files).Msg("every account of this host may read what the login is made with; take that right away (chmod o-r)")
+	}
 }
 
 // A door notes whether a login got as far as to ask Vault.
@@ -187,23 +189,43 @@ func (s *session) afterRefusal(ctx context.Context, t *token, r request, refusal
 	if err != nil {
 		return nil, err
 	}
-	if !dead { // so it is the policy, which somebody must change
-		fault := faultOf(refusal)
-		fault.Wait = max(fault.Wait, policyRest)
-		return nil, fault
+	if !dead {
+		return nil, s.forbidden(refusal)
 	}
 	if s.justMade(t) {
 		return nil, s.useless(t, r, refusal)
 	}
 	fresh, err := s.login(ctx)
 	if err != nil {
-		return nil, err
+		fault := faultOf(err)
+		fault.Err = fmt.Errorf("the token is refused, as if it was revoked or has ended: %w", fault.Err)
+		return nil, fault
 	}
 	if fresh.is(t) {
 		return nil, s.useless(fresh, r, refusal)
 	}
 	return fresh, nil
 }
+
+// forbidden is the error for what the policy of a living token does not allow, which
+// somebody must change. That it lives may have been found out a while ago.
+func (s *session) forbidden(refusal error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fault := faultOf(refusal)
+	fault.Wait = max(fault.Wait, policyRest)
+	if ago := time.Since(s.alive).Round(time.Second); ago > 0 {
+		fault.Err = fmt.Errorf("%w, unless the token was revoked in the last %v", fault.Err, ago)
+	}
+	fault.Err = denied{fault.Err}
+	return fault
+}
+
+// A denied is why a token that lives gets nothing: its policy.
+type denied struct{ error }
+
+// Unwrap returns what Vault said.
+func (d denied) Unwrap() error { return d.error }
 
 // dead asks whether Vault still knows a token. One that may not look itself up counts
 // as dead: only a login can tell.
@@ -239,7 +261,11 @@ func (s *session) useless(t *token, r request, refusal error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	fault := faultOf(refusal)
-	if fault.Status == http.StatusForbidden {
+	switch {
+	case fault.Status != http.StatusForbidden:
+	case t.blind:
+		fault.Err = fmt.Errorf("%w; the token may not look itself up either: it was revoked or has ended, or its policy allows neither", fault.Err)
+	default:
 		fault.Err = fmt.Errorf("%w; the token is fresh from a login, so its policy, a binding to other addresses (token_bound_cidrs) or the namespace is the reason", fault.Err)
 	}
 	if t.is(s.token) {

@@ -11,7 +11,7 @@ import (
 	"github.com/purser-agent/purser/pkg/upstream"
 )
 
-// A request is one question to Vault, relative to /v1/.
+// A request is one question to Vault, relative to /v1/. Its body may be secret.
 type request struct {
 	method    string // GET, POST, LIST; GET if empty
 	path      string // such as aws/sts/billing, without a slash in front
@@ -27,7 +27,11 @@ type answer struct {
 	sent   time.Time        // before the request left, with its monotonic reading
 	age    time.Duration    // by the Age header of a cache
 	raw    *upstream.Answer // for Errorf
+	by     *token           // with which it was asked; nil if that was not the session's
 }
+
+// Format prints what is asked for, and nothing of what goes along.
+func (r request) Format(f fmt.State, _ rune) { _, _ = fmt.Fprint(f, r.method, " ", r.path) }
 
 // Format prints nothing of an answer.
 func (*answer) Format(f fmt.State, _ rune) { _, _ = fmt.Fprint(f, "[redacted]") }
@@ -37,9 +41,6 @@ type asker interface {
 	// ask sends one request, after a login if there is no token. It does not retry but
 	// for what a 403 calls for: see session.ask.
 	ask(ctx context.Context, r request) (*answer, error)
-	// ends is when the present token ends and everything that was made with it; false
-	// if it has no end or there is none.
-	ends() (time.Time, bool)
 }
 
 // A secret is the envelope that every answer of Vault has. Numbers stay as they were

@@ -38,10 +38,10 @@ type session struct {
 	turn     chan struct{} // held by who logs in, or finds out whether it must be
 	wake     chan struct{} // tells run that the token is another one
 	surveyed atomic.Bool   // the server was asked whether it has namespaces
+	exposed  sync.Once     // it was looked who may read the files
 
 	mu      sync.Mutex       // guards all below
 	token   *token           // nil before the first login
-	made    int              // tokens so far
 	asked   time.Time        // the latest login
 	stale   bool             // the file of the token changed
 	worked  bool             // Vault took the token for something
@@ -68,21 +68,11 @@ func newSession(s sender, m method, a *Auth, files []string, log zerolog.Logger)
 	}
 }
 
-// ends implements asker.
-func (s *session) ends() (time.Time, bool) {
+// present implements keeper.
+func (s *session) present() *token {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.token == nil {
-		return time.Time{}, false
-	}
-	return s.token.until, !s.token.until.IsZero()
-}
-
-// generation implements keeper.
-func (s *session) generation() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.made
+	return s.token
 }
 
 // ask implements asker. A 403 may mean that the token is dead, or not known yet at
@@ -146,6 +136,7 @@ func (s *session) through(ctx context.Context, t *token, r request) (*answer, er
 	defer s.mu.Unlock()
 	s.left(r.namespace, asked, err)
 	if err == nil {
+		got.by = t
 		s.took(t)
 		if s.refusal.path == r.path {
 			s.refusal = breaker{}

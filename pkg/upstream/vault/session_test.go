@@ -113,6 +113,24 @@ func TestSessionRecovers(t *testing.T) {
 	}
 }
 
+// case 25 and 29: a seal, or a cluster without a leader, is no reason to log in.
+func TestSessionKeepsItsTokenThroughAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeVault()
+		s := sessionOn(t, f)
+		asking(t, s, billing, 35*time.Minute)
+		f.set(func() { f.down = true })
+		asking(t, s, billing, 10*time.Minute) // the token is to be renewed meanwhile
+		f.set(func() { f.down = false })
+		if _, err := asking(t, s, billing, 2*time.Minute); err != nil {
+			t.Error(err)
+		}
+		if got := f.count("login"); got != 1 {
+			t.Errorf("got %d logins, want 1", got)
+		}
+	})
+}
+
 // case 45: the token ends between two reads.
 func TestSessionReplacesADeadTokenUnseen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -33,6 +33,7 @@ type Source struct {
 	server  *server
 	leases  *leases
 	engines map[credential.Key]engine
+	handed  atomic.Bool // the session, to the next process
 }
 
 // New checks the options and returns a source. It asks nobody and reads no file; the
@@ -124,11 +125,36 @@ func (s *Source) Removes() []string {
 func (s *Source) Changed() bool { return s.server.changed() }
 
 // Hurry ends the pauses that the session makes after failures, but for the least time
-// between two logins.
-func (s *Source) Hurry() { s.server.reset() }
+// between two logins, and those after answers that make another question look pointless.
+func (s *Source) Hurry() {
+	s.server.reset()
+	for _, e := range s.engines {
+		if r, ok := e.(*awsRole); ok {
+			r.hurry()
+		}
+	}
+}
+
+// Supersedes reports whether the keys that Fetch gave last are those of a new user, since
+// those of the user before may be gone: then they count, also if they end earlier.
+func (s *Source) Supersedes(key credential.Key) bool {
+	r, ok := s.engines[key].(*awsRole)
+	return ok && r.given().instead
+}
 
 // Check reports what is wrong with Files for the present account, without asking Vault.
 func (s *Source) Check() error { return s.server.check() }
+
+// Warnings say which files of the login everybody may read.
+func (s *Source) Warnings() (warnings []string) {
+	for _, file := range s.options.Auth.exposed() {
+		warnings = append(warnings, fmt.Sprintf("every account of this host may read %s, which the login is made with; take that right away (chmod o-r)", file))
+	}
+	return warnings
+}
+
+// Spends names what a login uses up that the next one would need, if it does.
+func (s *Source) Spends() string { return s.options.Auth.spends() }
 
 // Detail says in a few words how the session with Vault is.
 func (s *Source) Detail() string { return s.server.detail() }
@@ -140,24 +166,21 @@ const (
 	goodbye    = 250 * time.Millisecond
 )
 
-// Run looks after the session until ctx ends. Then the token is given back, unless keys
-// of users would go with it, or all that was made for this host where that is configured.
+// Run looks after the session until ctx ends. Then all that was made for this host is
+// given back where that is configured, or else the token, unless keys of users would go
+// with it or the next process has it.
 func (s *Source) Run(ctx context.Context) {
 	s.server.run(ctx)
 	if s.options.RevokeOnStop {
 		s.Discard()
 		return
 	}
-	if !s.leases.users() { // which would go with the token
+	if !s.leases.users() && !s.handed.Load() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbye)
 		defer cancel()
 		s.server.close(ctx)
 	}
 }
-
-// Keeps reports whether what Vault gave may be served by the next process: not if it is
-// given back at the end of this one.
-func (s *Source) Keeps() bool { return !s.options.RevokeOnStop }
 
 // Discard gives back what was made for this host: leases, and the token if a login of
 // ours made it. Nothing is to be asked any more.

@@ -168,3 +168,16 @@ func TestSourceDependsOnItsFilesAndSaysHowItIs(t *testing.T) {
 		t.Errorf("the clocks differ by %v", got)
 	}
 }
+
+// case 22: the end is by the clock of this host, which the SDKs go by; that the other one
+// is wrong is known.
+func TestEndOfKeysIsByTheClockOfThisHost(t *testing.T) {
+	for _, skew := range []time.Duration{10 * time.Minute, -10 * time.Minute} {
+		s := newSite(t, one(mock.VaultAWSRole{}), nil)
+		s.vault.SetFaults(mock.Fault{Kind: mock.Skew, Time: skew})
+		lives(t, s.fetch(t, "web"), time.Hour)
+		if got := s.source.Skew(); (got - skew).Abs() > 3*time.Second {
+			t.Errorf("the clocks differ by %v, want %v", got, skew)
+		}
+	}
+}

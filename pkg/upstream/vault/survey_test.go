@@ -101,6 +101,30 @@ func TestHasNamespaces(t *testing.T) {
 	}
 }
 
+// case 32: sys/health is asked for what the server is, which it says with any status; of
+// one that is sealed or not initialised nobody knows yet.
+func TestSurveyLooksAtWhatTheServerIsAndNotHowItIs(t *testing.T) {
+	for status, want := range map[int]struct{ surveyed, warned bool }{
+		200: {true, true}, 429: {true, true}, 473: {true, true}, // any standby will do
+		472: {true, false}, 474: {true, false},
+		501: {false, false}, 503: {false, false}, 530: {false, false},
+	} {
+		g := newGate(t, setting{namespace: "team-a"})
+		g.vault.SetHealth(status)
+		g.survey(t.Context())
+		g.survey(t.Context())
+		if got := g.surveyed.Load(); got != want.surveyed {
+			t.Errorf("%d: surveyed %v, want %v", status, got, want.surveyed)
+		}
+		if got := strings.Contains(g.said.text(), "this server has no namespaces"); got != want.warned {
+			t.Errorf("%d: warned %v, want %v", status, got, want.warned)
+		}
+		if looks := len(g.vault.Record().Latest); (looks == 1) != want.surveyed {
+			t.Errorf("%d: %d looks", status, looks)
+		}
+	}
+}
+
 func TestSurveyAsksOnceWhereTheAnswerIsANo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeVault()

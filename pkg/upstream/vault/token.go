@@ -19,6 +19,7 @@ type token struct {
 	renewed   bool
 	revocable bool // by a login of ours, and not of a kind that nobody can revoke
 	given     bool // by somebody who has to replace it, too
+	blind     bool // may not look itself up
 	namespace string
 	// index is how far a server must have got to know the token; where it has one.
 	index  credential.Secret

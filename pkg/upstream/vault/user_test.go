@@ -85,6 +85,44 @@ func TestKeysOfAUserEndWithTheToken(t *testing.T) {
 	})
 }
 
+// A policy without sys/leases/renew does not make a user each time: they last as long as
+// the token, which is renewed, until their lease ends.
+func TestKeysOfAUserThatMayNotBeRenewedLastAsLongAsTheirLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{end: time.Now().Add(time.Hour), secrets: []*secret{userKeys("AKIA1"), nil, nil, nil, nil, userKeys("AKIA2")}}
+		fetch := userOn(t, s)
+		fetch("AKIA1", time.Hour, 1)
+		time.Sleep(30 * time.Minute)
+		s.end = time.Now().Add(2 * time.Hour)
+		fetch("AKIA1", 2*time.Hour, 2)
+		s.end = time.Now().Add(31 * 24 * time.Hour)
+		fetch("AKIA1", 31*24*time.Hour, 3)
+		time.Sleep(30 * 24 * time.Hour)
+		s.end = time.Now().Add(31 * 24 * time.Hour)
+		fetch("AKIA1", 47*time.Hour+30*time.Minute, 4)
+		fetch("AKIA2", 31*24*time.Hour, 6)
+	})
+}
+
+// The same with a Vault: a policy is told from a token that is dead.
+func TestUserIsKeptWhereAPolicyForbidsToRenewIt(t *testing.T) {
+	s := newSite(t, one(mock.VaultAWSRole{Type: mock.IAMUser}), func(o *Options) { o.AWS.Roles["web"] = Role{Path: "creds/web", AllowIAMUser: true} })
+	s.vault.SetPolicy("default", mock.VaultRule{Path: "auth/token/lookup-self", Capabilities: []string{"read"}})
+	first := s.fetch(t, "web")
+	s.source.Hurry()
+	if again := s.fetch(t, "web"); again.AccessKeyID != first.AccessKeyID {
+		t.Error("another user was made")
+	}
+	if r := s.vault.Record(); r.LeasesMade != 1 || r.LeasesRenewed != 0 {
+		t.Errorf("%d users made, %d leases renewed", r.LeasesMade, r.LeasesRenewed)
+	}
+	s.vault.RevokeTokens()
+	s.source.Hurry()
+	if _, err := s.get(t, "web"); err == nil {
+		t.Error("keys that went with the token were given again")
+	}
+}
+
 // Case 52: what went with another token is not renewed.
 func TestKeysOfAUserWhoseTokenIsGoneAreMadeAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -93,6 +131,71 @@ func TestKeysOfAUserWhoseTokenIsGoneAreMadeAnew(t *testing.T) {
 		fetch("AKIA1", time.Hour, 1)
 		s.token++
 		s.end = time.Now().Add(2 * time.Hour)
+		fetch("AKIA2", 2*time.Hour, 2)
+	})
+}
+
+// The keys of a user whose lease an operator revoked are dead, so that new ones count
+// which end earlier: with a token, say.
+func TestKeysOfAUserWhoseLeaseIsGoneGiveWayToNewOnes(t *testing.T) {
+	o := one(mock.VaultAWSRole{Type: mock.IAMUser})
+	s := newSite(t, o, func(o *Options) { o.AWS.Roles["web"] = Role{Path: "creds/web", AllowIAMUser: true} })
+	web := credential.Key{Name: "web"}
+	for _, supersedes := range []bool{false, false} {
+		s.fetch(t, "web")
+		if got := s.source.Supersedes(web); got != supersedes {
+			t.Errorf("made or renewed: supersedes %v, want %v", got, supersedes)
+		}
+	}
+	s.vault.RevokeLeases()
+	s.source.Hurry()
+	s.fetch(t, "web")
+	if !s.source.Supersedes(web) {
+		t.Error("new keys do not count, and the dead ones stay")
+	}
+	s.source.Hurry()
+	s.fetch(t, "web")
+	if s.source.Supersedes(web) {
+		t.Error("keys that were renewed count as others")
+	}
+	if s.source.Supersedes(credential.Key{Name: "other"}) {
+		t.Error("so does what nobody declared")
+	}
+}
+
+// Somebody who asks for it now is not told that all is well while nobody knows: not
+// while a user cannot live longer at present, nor after one that nobody wants.
+func TestHurryAsksVaultAlsoWhereThatLooksPointless(t *testing.T) {
+	s := newSite(t, one(mock.VaultAWSRole{Type: mock.IAMUser}), func(o *Options) { o.AWS.Roles["web"] = Role{Path: "creds/web", AllowIAMUser: true} })
+	first := s.fetch(t, "web")
+	s.vault.RevokeLeases()
+	if s.fetch(t, "web") != first {
+		t.Error("nobody hurries, and Vault was asked")
+	}
+	s.source.Hurry()
+	if s.fetch(t, "web") == first {
+		t.Error("the keys of a lease that was revoked were given again")
+	}
+	refused := newSite(t, one(mock.VaultAWSRole{Type: mock.IAMUser}), func(o *Options) { o.AWS.Roles["web"] = Role{Path: "creds/web"} })
+	for range 2 {
+		if _, err := refused.get(t, "web"); err == nil {
+			t.Fatal("the keys of a user were given unasked")
+		}
+		refused.source.Hurry()
+	}
+	if made := refused.vault.Record().LeasesMade; made != 2 {
+		t.Errorf("a role that may have been changed was asked %d times", made)
+	}
+}
+
+// The token that counts is the one with which keys were made, also if a login has put
+// another in its place by the time that the answer is there.
+func TestKeysOfAUserEndWithTheTokenThatMadeThem(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{end: time.Now().Add(time.Hour), logins: 1, secrets: []*secret{userKeys("AKIA1"), userKeys("AKIA2")}}
+		fetch := userOn(t, s)
+		fetch("AKIA1", time.Hour, 1)
+		s.logins, s.end = 0, time.Now().Add(2*time.Hour)
 		fetch("AKIA2", 2*time.Hour, 2)
 	})
 }

@@ -19,6 +19,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -83,15 +84,36 @@ type KV struct {
 
 // KVKeys are a secret that holds AWS keys.
 type KVKeys struct {
-	Mount   string `koanf:"mount"`
-	Path    string `koanf:"path"`    // without the data/ of version 2
-	Version string `koanf:"version"` // 1, 2 or auto
+	Mount   string    `koanf:"mount"`
+	Path    string    `koanf:"path"`    // without the data/ of version 2
+	Version KVVersion `koanf:"version"` // of the engine
 	// AccessKey, SecretKey and SessionToken are the names of the secret's fields;
 	// without SessionToken the keys have none.
 	AccessKey    string        `koanf:"access_key"`
 	SecretKey    string        `koanf:"secret_key"`
 	SessionToken string        `koanf:"session_token"`
 	Reread       time.Duration `koanf:"reread"`
+}
+
+// A KVVersion is that of a KV engine, 1 or 2; 0, written auto, is the one that Vault says.
+type KVVersion int
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (v *KVVersion) UnmarshalText(text []byte) error {
+	number := slices.Index([]string{"auto", "1", "2"}, string(text))
+	if number < 0 {
+		return errors.New("auto, 1 or 2")
+	}
+	*v = KVVersion(number)
+	return nil
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (v KVVersion) MarshalText() ([]byte, error) {
+	if v == 0 {
+		return []byte("auto"), nil
+	}
+	return strconv.AppendInt(nil, int64(v), 10), nil
 }
 
 // An IdentityToken is a JWT that Vault signs about its token's owner.
@@ -116,6 +138,9 @@ const (
 func (o *Options) BaseOf() (name, upstream string) {
 	return o.Auth.Base.Credential, o.Auth.Base.Upstream
 }
+
+// WantsToken is false: a login by AWS is signed with keys.
+func (*Options) WantsToken() bool { return false }
 
 // BaseKey is where the base is configured.
 func (o *Options) BaseKey() string { return "auth.base" }
@@ -252,9 +277,6 @@ func (k KVKeys) check() (all []error) {
 		fault("path: missing, such as apps/legacy")
 	} else if !isPath(k.Path) {
 		fault("path: %q is not a path such as apps/legacy, without slashes around", k.Path)
-	}
-	if !slices.Contains([]string{"", "auto", "1", "2"}, k.Version) {
-		fault("version: %q is neither auto nor 1 nor 2", k.Version)
 	}
 	fields := []string{k.accessKey(), k.secretKey(), k.SessionToken}
 	if fields[0] == fields[1] || fields[0] == fields[2] || fields[1] == fields[2] {

@@ -59,7 +59,7 @@ address: number 6 of 7: is no absolute path of a socket, such as unix:///run/vau
 		{"paths", func(o *Options) {
 			o.Namespace, o.AWS.Mount = "/team", "aws/"
 			o.AWS.Roles = map[string]Role{"web": {Path: "roles/web", Mount: "a//b"}, "db": {Path: "sts/../x"}, "a/b": {Path: "sts/ab"}}
-			o.KV.Keys = map[string]KVKeys{"legacy": {Mount: "x y"}, "other": {Path: "../x", Version: "3", SecretKey: "access_key"}}
+			o.KV.Keys = map[string]KVKeys{"legacy": {Mount: "x y"}, "other": {Path: "../x", SecretKey: "access_key"}}
 			o.IdentityTokens = map[string]IdentityToken{"ci": {Role: "a/b"}}
 		}, `
 namespace: "/team" is not a path such as team/web, without slashes around
@@ -71,7 +71,6 @@ aws.roles.web.path: "roles/web" is not sts/NAME, creds/NAME or static-creds/NAME
 kv.keys.legacy.mount: "x y" is not a path such as aws, without slashes around
 kv.keys.legacy.path: missing, such as apps/legacy
 kv.keys.other.path: "../x" is not a path such as apps/legacy, without slashes around
-kv.keys.other.version: "3" is neither auto nor 1 nor 2
 kv.keys.other.access_key: the fields ["access_key" "access_key" ""] of the secret are not different
 identity_tokens.ci.role: "a/b" cannot be the name of a role`},
 		{"one name, three secrets", func(o *Options) {

@@ -80,7 +80,7 @@ func newPlace(t *testing.T, o mock.STSOptions, change func(*Options)) *place {
 	p.write(t, p.token(time.Hour)+"\n")
 	options := options()
 	options.Token.File, options.Endpoint = p.file, server.URL
-	options.Timeouts = upstream.Timeouts{Dial: time.Second, TLS: time.Second, Header: 2 * time.Second, Total: 4 * time.Second}
+	options.Timeouts = upstream.Timeouts{Dial: 5 * time.Second, TLS: 5 * time.Second, Header: 2 * time.Second, Total: 10 * time.Second}
 	if change != nil {
 		change(options)
 	}

@@ -49,6 +49,9 @@ func Defaults() *Options { return &Options{Options: upstream.Defaults()} }
 // own is configured.
 func (o *Options) BaseOf() (name, upstream string) { return o.Base.Credential, "" }
 
+// WantsToken is true: roles are assumed with one.
+func (*Options) WantsToken() bool { return true }
+
 // CheckChained reports nothing: a token is no session of a role.
 func (*Options) CheckChained() error { return nil }
 
