@@ -147,7 +147,8 @@ func (h *installed) start(t *testing.T) {
 	}
 	h.must("systemctl", "start", "purser")
 	h.expectShown("ActiveState", "active active inactive")
-	must(t, h.Network().Redirect(frontPort))
+	h.must("systemctl", "enable", "--now", "purser-redirect")
+	h.must("purser", "redirect", "check")
 }
 
 // realClients has the programs of Debian find keys, the region and the API.
@@ -209,6 +210,8 @@ func (h *installed) awaitAnother(pid string) {
 
 func (h *installed) upgrade(t *testing.T) {
 	pid, since := h.show("MainPID"), h.must("systemctl", "show", "--property=ActiveEnterTimestampMonotonic", "purser.socket")
+	must(t, h.mock.SetFaults("hang"))
+	defer func() { must(t, h.mock.SetFaults()) }()
 	h.askDuring("an upgrade", 0, func() {
 		h.install(higher)
 		h.awaitAnother(pid)
@@ -222,7 +225,7 @@ func (h *installed) upgrade(t *testing.T) {
 	}
 	h.must("grep", "by the operator", "/etc/purser/purser.yaml")
 	h.must("test", "-e", "/etc/purser/conf.d/50-test.yaml")
-	h.expectShown("UnitFileState", "enabled enabled disabled")
+	h.expectShown("UnitFileState", "enabled enabled enabled")
 }
 
 // startInOutage starts Purser anew, with no credential to be had.
@@ -262,8 +265,7 @@ func (h *installed) reboot(t *testing.T) {
 	h.asks("http://127.0.0.1:8080/latest")
 	h.must("systemctl", "reload", "purser")
 	must(t, h.Reboot())
-	h.expectShown("ActiveState", "active active inactive")
-	must(t, h.Network().Redirect(frontPort))
+	h.expectShown("ActiveState", "active active active")
 	h.expectRole("daemon", "test_role")
 	booted, err := strconv.Atoi(strings.TrimSpace(h.must("systemctl", "show", "--value", "--property=UserspaceTimestampMonotonic")))
 	must(t, err)
@@ -275,6 +277,9 @@ func (h *installed) reboot(t *testing.T) {
 func (h *installed) removal(t *testing.T) {
 	h.must(slices.Concat(h.kind.remove, []string{"purser", "purser-mock"})...)
 	h.must("rm", "-r", "/srv")
+	if rules := h.must("sh", "-c", "iptables-save; nft list ruleset || true"); strings.Contains(rules, "DNAT") {
+		t.Errorf("rules left behind: %s", rules)
+	}
 	found := h.must("find", "/", "/run", "-xdev", "-name", "*purser*")
 	if got := strings.Fields(found); !slices.Equal(got, h.kind.left) {
 		t.Errorf("left behind: %q, want %q", got, h.kind.left)

@@ -30,7 +30,7 @@ func (h *bootedHost) askDuring(what string, mayCutOff int, happens func()) {
 	a := <-done
 	h.t.Logf("through %s: %d answers, %d without keys, the longest took %v; %d requests without an answer; last %v",
 		what, a.asked, a.without, a.longest.Round(time.Millisecond), a.cutOff, a.last)
-	if a.cutOff > mayCutOff || a.asked == 0 {
+	if a.cutOff > mayCutOff || a.without > 0 || a.asked == 0 {
 		h.t.Errorf("a client noticed %s", what)
 	}
 }
