@@ -10,11 +10,18 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
+
+	"golang.org/x/time/rate"
 )
 
 // maxQueries is how many look-ups run at once at most; there are no more than
 // processors, as a look-up never waits for anything else.
 const maxQueries = 16
+
+// searchesPerSecond is how often at most a client is searched for that is not where it
+// seems to be.
+const searchesPerSecond = 200
 
 // ErrNoUnits is a host on which systemd units cannot be told apart: it shows this
 // process no cgroup2 hierarchy or only a part, or its kernel, older than Linux 5.8,
@@ -45,6 +52,10 @@ type Resolver struct {
 	cgroups  hierarchy  // empty if noUnits is set
 	units    *unitTable // nil if noUnits is set
 	noUnits  error
+
+	// For clients that are not where they seem to be.
+	searching sync.Mutex
+	searches  *rate.Limiter
 }
 
 // New returns a Resolver. It needs no privilege, neither now nor later.
@@ -53,7 +64,7 @@ func New() (*Resolver, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Resolver{queries: queries, overflow: readOverflow()}
+	r := &Resolver{queries: queries, overflow: readOverflow(), searches: rate.NewLimiter(searchesPerSecond, searchesPerSecond)}
 	if err := r.useCgroups(); err != nil {
 		r.noUnits = fmt.Errorf("%w: %w", ErrNoUnits, err)
 	}
@@ -118,11 +129,33 @@ func (r *Resolver) Resolve(conn *net.TCPConn) (Origin, error) {
 		}
 		local, unread := r.hosts.contains(origin.Peer.Addr())
 		origin.Local, err = local, errors.Join(err, unread)
+		if own := unmapped(conn.LocalAddr()); local && err == nil && destination != own {
+			origin.Identity, err = r.identifyRemapped(origin.Peer, destination, own)
+		}
 	}
 	if err != nil {
 		return origin, fmt.Errorf("identify %s: %w", origin.Peer, err)
 	}
 	return origin, nil
+}
+
+// identifyRemapped is for a client of this host that seems to come from another port
+// than its own. There are few: one search at a time has to do, and so many in a second
+// that whoever connects and is gone again keeps nothing busy with them.
+func (r *Resolver) identifyRemapped(peer, destination, own netip.AddrPort) (Identity, error) {
+	r.searching.Lock()
+	defer r.searching.Unlock()
+	if !r.searches.Allow() {
+		return Identity{}, nil
+	}
+	found, err := remapped(peer, destination, own)
+	switch {
+	case errors.Is(err, errNoSocket):
+		return Identity{}, nil
+	case err != nil:
+		return Identity{}, err
+	}
+	return r.identify(found)
 }
 
 // identify turns an open client socket of this host into who the client is.

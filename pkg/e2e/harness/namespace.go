@@ -170,3 +170,9 @@ func (n *Namespace) HTTP() *http.Client {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
+
+// ChangePorts gives every connection that arrives at a port another source port.
+func (n *Namespace) ChangePorts(port int) error {
+	return command("nsenter", "--net="+n.file, "--", "iptables", "-w", "-t", "nat", "-A", "INPUT", "-p", "tcp",
+		"--dport", fmt.Sprint(port), "-j", "SNAT", "--to-source", HostIPv4+":1024-30000", "--random")
+}
