@@ -171,8 +171,8 @@ func (n *Namespace) HTTP() *http.Client {
 	}
 }
 
-// ChangePorts gives every connection that arrives at a port another source port.
+// ChangePorts gives every connection to a port another source port.
 func (n *Namespace) ChangePorts(port int) error {
-	return command("nsenter", "--net="+n.file, "--", "iptables", "-w", "-t", "nat", "-A", "INPUT", "-p", "tcp",
+	return command("nsenter", "--net="+n.file, "--", "iptables", "-w", "-t", "nat", "-A", "POSTROUTING", "-p", "tcp",
 		"--dport", fmt.Sprint(port), "-j", "SNAT", "--to-source", HostIPv4+":1024-30000", "--random")
 }
