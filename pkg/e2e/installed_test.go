@@ -49,7 +49,9 @@ func liveWith(t *testing.T, kind packaging) {
 		{"a program that prints keys", h.program},
 		{"a socket that a group may use", h.socketGroup},
 		{"an application waits for it, but only at its start", h.gating},
-		{"restarts and a crash", h.restarts},
+		{"a credentials file for a user", h.credentialsFile},
+		{"a host that had alppaca", h.migration},
+		{"restarts and a crash in an outage", h.restarts},
 		{"an upgrade", h.upgrade},
 		{"an upgrade in an outage", h.upgradeInAnOutage},
 		{"a reboot", h.reboot},
@@ -176,6 +178,8 @@ func (h *installed) restarts(t *testing.T) {
 	early, err := h.Network().Dial("tcp", "169.254.169.254:80")
 	must(t, err)
 	defer early.Close()
+	must(t, h.mock.SetFaults("hang"))
+	defer func() { must(t, h.mock.SetFaults()) }()
 	h.askDuring("two restarts", 0, func() {
 		for range 2 {
 			time.Sleep(300 * time.Millisecond)
@@ -195,6 +199,35 @@ func (h *installed) restarts(t *testing.T) {
 		h.awaitAnother(pid)
 		h.awaitShow("SubState", "running", 10*time.Second)
 	})
+}
+
+// credentialsFile is for a program that reads nothing else.
+func (h *installed) credentialsFile(t *testing.T) {
+	h.must("useradd", "--create-home", "app")
+	must(t, h.Write("/etc/purser/conf.d/70-app.yaml", "grants: {app: {user: app, credentials: [finance]}}\n", 0o644))
+	h.must("systemctl", "reload", "purser")
+	h.must("systemctl", "start", "purser-file@app") // ready when the file is there
+	if got := h.must("stat", "--format=%U %a", "/home/app/.aws/credentials"); strings.TrimSpace(got) != "app 600" {
+		t.Errorf("the file is %s", got)
+	}
+	list := h.must("runuser", "-u", "app", "--", "env", "-i", "HOME=/home/app", "PATH=/usr/bin:/bin", "AWS_EC2_METADATA_DISABLED=true", "aws", "configure", "list")
+	if !strings.Contains(list, "shared-credentials-file") {
+		t.Errorf("the AWS CLI finds\n%s", list)
+	}
+	h.must("systemctl", "stop", "purser-file@app")
+	h.must("rm", "/etc/purser/conf.d/70-app.yaml")
+	h.must("systemctl", "reload", "purser")
+	h.must("userdel", "--remove", "app")
+}
+
+// migration is what the README says to a host with alppaca's configuration.
+func (h *installed) migration(t *testing.T) {
+	must(t, h.Write("/etc/alppaca/config.yaml", "ims_host: localhost\nims_port: 8080\nims_protocol: http\nassume_role: arn:aws:iam::123456789012:role/demoRole\naws_proxy_host: proxy.local\naws_proxy_port: 3128\naws_region: eu-central-1\n", 0o644))
+	h.must("sh", "-c", "purser config --from-alppaca >/tmp/migrated.yaml && purser check --offline --config /tmp/migrated.yaml")
+	if text := h.must("cat", "/tmp/migrated.yaml"); !strings.Contains(text, "role_arn: arn:aws:iam::123456789012:role/demoRole") {
+		t.Errorf("the migrated configuration is\n%s", text)
+	}
+	h.must("rm", "-r", "/etc/alppaca", "/tmp/migrated.yaml")
 }
 
 // awaitAnother waits until another process runs than that.
