@@ -22,6 +22,9 @@ func (h *installed) exposure(t *testing.T) {
 	if r.Exit != 0 {
 		t.Errorf("more than 1.5: %s", r.Stdout)
 	}
+	if status := h.must("purser", "status"); !strings.Contains(status, "sandbox: landlock in force, seccomp in force\n") {
+		t.Errorf("status says\n%s", status)
+	}
 }
 
 // loadCredential asks an upstream by a name of the host's DNS and over TLS, with the
