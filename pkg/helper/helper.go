@@ -17,6 +17,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -84,6 +85,9 @@ const (
 	longestPause = time.Minute
 )
 
+// errNoOther is a helper that ended in a daemon which may not start anything any more.
+var errNoOther = errors.New("the helper that runs programs ended, and the sandbox lets Purser start no other; restart purser, which keeps what is in stock")
+
 // keep has one helper after the other, and calls ready when the first one is there or
 // cannot be.
 func (h *Helper) keep(ctx context.Context, ready func()) {
@@ -99,6 +103,12 @@ func (h *Helper) keep(ctx context.Context, ready func()) {
 		}
 		if time.Since(began) >= longestPause {
 			pause = firstPause
+		}
+		if errors.Is(err, fs.ErrPermission) {
+			h.lose(errNoOther)
+			h.log.Error().Err(errNoOther).Msg("programs cannot be run any more")
+			ready()
+			return
 		}
 		h.lose(fmt.Errorf("the helper that runs programs is not there (%w); another one is started within %v", err, longestPause))
 		h.log.Error().Err(err).Stringer("retry_in", pause).Msg("the helper that runs programs ended")

@@ -191,3 +191,21 @@ func TestHandlerMayNoticeThatTheClientLeft(t *testing.T) {
 	_ = c.Close()
 	<-left
 }
+
+// TestShutdownAnswersARequestThatNobodyHasReadYet: on a busy machine a connection is
+// accepted some time before its request is read.
+func TestShutdownAnswersARequestThatNobodyHasReadYet(t *testing.T) {
+	reading := make(chan struct{})
+	f := start(t, Options{Resolver: &fakeResolver{block: func(uint32) { <-reading }}})
+	c := f.dial(7).send(get)
+	eventually(t, "the connection", func() bool { return f.opened() == 1 })
+	stopped := make(chan struct{})
+	go func() { f.shutdown(); close(stopped) }()
+	<-f.stopping
+	time.Sleep(lastCall + lastCall/4)
+	close(reading)
+	if status, _, body := c.receive(); status != 200 || body != "web" {
+		t.Errorf("got %d %q", status, body)
+	}
+	<-stopped
+}
