@@ -129,8 +129,8 @@ func (r *Resolver) Resolve(conn *net.TCPConn) (Origin, error) {
 		}
 		local, unread := r.hosts.contains(origin.Peer.Addr())
 		origin.Local, err = local, errors.Join(err, unread)
-		if own := unmapped(conn.LocalAddr()); local && err == nil && destination != own {
-			origin.Identity, err = r.identifyRemapped(origin.Peer, destination, own)
+		if local && err == nil && destination != unmapped(conn.LocalAddr()) {
+			origin.Identity, err = r.identifyRemapped(origin.Peer, destination)
 		}
 	}
 	if err != nil {
@@ -142,13 +142,13 @@ func (r *Resolver) Resolve(conn *net.TCPConn) (Origin, error) {
 // identifyRemapped is for a client of this host that seems to come from another port
 // than its own. There are few: one search at a time has to do, and so many in a second
 // that whoever connects and is gone again keeps nothing busy with them.
-func (r *Resolver) identifyRemapped(peer, destination, own netip.AddrPort) (Identity, error) {
-	r.searching.Lock()
-	defer r.searching.Unlock()
+func (r *Resolver) identifyRemapped(peer, destination netip.AddrPort) (Identity, error) {
 	if !r.searches.Allow() {
 		return Identity{}, nil
 	}
-	found, err := remapped(peer, destination, own)
+	r.searching.Lock()
+	defer r.searching.Unlock()
+	found, err := remapped(peer, destination)
 	switch {
 	case errors.Is(err, errNoSocket):
 		return Identity{}, nil
