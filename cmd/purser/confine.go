@@ -1,11 +1,14 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 
 	"github.com/purser-agent/purser/pkg/config"
+	"github.com/purser-agent/purser/pkg/helper"
 	"github.com/purser-agent/purser/pkg/sandbox"
 	"github.com/purser-agent/purser/pkg/status"
 )
@@ -30,7 +33,8 @@ func reread(c *config.Config, all map[string]source) []string {
 
 // confine enters the sandbox. What it leaves is what the configuration needs, and what
 // paths name, in which there may be more files one day.
-func (a *agent) confine(paths []string) error {
+// The channel that it returns tells when the helper has ended that cannot be replaced.
+func (a *agent) confine(paths []string, programs *helper.Helper) (<-chan struct{}, error) {
 	all := map[string]source{}
 	for name, l := range a.lines {
 		all[name] = l.source
@@ -54,13 +58,34 @@ func (a *agent) confine(paths []string) error {
 	}
 	entered, err := sandbox.Enter(o)
 	if err != nil {
-		return fmt.Errorf("the sandbox cannot be entered: %w; sandbox.landlock and sandbox.seccomp turn it off", err)
+		return nil, fmt.Errorf("the sandbox cannot be entered: %w; sandbox.landlock and sandbox.seccomp turn it off", err)
 	}
 	a.sandbox = entered
+	var gone <-chan struct{}
+	if entered.Landlock == "" || entered.Seccomp == "" { // either would bind programs, too
+		gone = programs.Last()
+	}
 	for name, why := range map[string]string{"landlock": entered.Landlock, "seccomp": entered.Seccomp} {
 		if why != "" {
 			a.log.Warn().Str("feature", name).Str("reason", why).Msg("the sandbox lacks a feature")
 		}
+	}
+	return gone, nil
+}
+
+// errHelperless ends a process whose successor goes on with what it had.
+var errHelperless = errors.New("the helper that runs programs has ended, and only a new process can start another")
+
+// watchHelper returns an error when the helper has gone that cannot be replaced inside of
+// the sandbox, if another process takes over everything. Otherwise to serve what is in
+// stock is better than to run programs.
+func (a *agent) watchHelper(ctx context.Context, gone <-chan struct{}) error {
+	select {
+	case <-gone:
+		if a.depot.Certain() {
+			return errHelperless
+		}
+	case <-ctx.Done():
 	}
 	return nil
 }

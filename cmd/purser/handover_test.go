@@ -292,3 +292,21 @@ func TestWhatIsGivenBackAtTheStopIsNotHandedOver(t *testing.T) {
 		}
 	}
 }
+
+// TestALostHelperEndsTheProcessOnlyForASuccessor: what is in stock is served on unless
+// another process takes it over.
+func TestALostHelperEndsTheProcessOnlyForASuccessor(t *testing.T) {
+	gone := make(chan struct{})
+	close(gone)
+	manager := newKeeping(t)
+	if err := (&agent{depot: manager.depot()}).watchHelper(t.Context(), gone); err != nil {
+		t.Errorf("where it is not certain that it is kept: %v", err)
+	}
+	t.Setenv("FDSTORE", "4")
+	if err := (&agent{depot: manager.depot()}).watchHelper(t.Context(), gone); err != errHelperless {
+		t.Errorf("with a successor: got %v", err)
+	}
+	if err := (&agent{}).watchHelper(t.Context(), gone); err != nil {
+		t.Errorf("without systemd: %v", err)
+	}
+}
