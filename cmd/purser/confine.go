@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/purser-agent/purser/pkg/config"
 	"github.com/purser-agent/purser/pkg/helper"
@@ -20,15 +21,21 @@ type (
 	attache interface{ Devices() []string } // device files
 )
 
-// reread lists the files that are read again with a configuration.
-func reread(c *config.Config, all map[string]source) []string {
-	files := append([]string{}, c.Files...)
+// laterNeeds are what a configuration and its sources have to be able to do later.
+func laterNeeds(c *config.Config, all map[string]source) sandbox.Options {
+	o := sandbox.Options{Files: slices.Clone(c.Files)}
 	for _, s := range all {
 		if f, ok := s.(filer); ok {
-			files = append(files, f.Files()...)
+			o.Files = append(o.Files, f.Files()...)
+		}
+		if r, ok := s.(remover); ok {
+			o.Removed = append(o.Removed, r.Removes()...)
+		}
+		if d, ok := s.(attache); ok {
+			o.Devices = append(o.Devices, d.Devices()...)
 		}
 	}
-	return files
+	return o
 }
 
 // confine enters the sandbox. What it leaves is what the configuration needs, and what
@@ -39,21 +46,11 @@ func (a *agent) confine(paths []string, programs *helper.Helper) (<-chan struct{
 	for name, l := range a.lines {
 		all[name] = l.source
 	}
-	o := sandbox.Options{
-		Landlock: a.config.Sandbox.Landlock, Seccomp: a.config.Sandbox.Seccomp,
-		Files: reread(a.config, all), Runtime: runtimeFolder(a.config),
-	}
+	o := laterNeeds(a.config, all)
+	o.Landlock, o.Seccomp, o.Runtime = a.config.Sandbox.Landlock, a.config.Sandbox.Seccomp, runtimeFolder(a.config)
 	for _, path := range paths {
 		if info, err := os.Stat(path); err == nil && info.IsDir() {
 			o.Files = append(o.Files, filepath.Join(path, "later.yaml"))
-		}
-	}
-	for _, s := range all {
-		if r, ok := s.(remover); ok {
-			o.Removed = append(o.Removed, r.Removes()...)
-		}
-		if d, ok := s.(attache); ok {
-			o.Devices = append(o.Devices, d.Devices()...)
 		}
 	}
 	entered, err := sandbox.Enter(o)
