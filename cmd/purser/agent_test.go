@@ -97,7 +97,7 @@ func startAgentThatLogs(t *testing.T, text string, log zerolog.Logger, prepare .
 	life, stop := context.WithCancel(context.Background())
 	r.life = life
 	ended.Go(func() {
-		if err := r.agent.run(life, &bound{starter: uint32(os.Geteuid()), listeners: listeners, admin: admin}, nil, nil, load); err != nil {
+		if err := r.agent.run(life, &bound{starter: uint32(os.Geteuid()), listeners: listeners, admin: admin}, nil, load); err != nil {
 			t.Error(err)
 		}
 	})

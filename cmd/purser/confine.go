@@ -40,8 +40,7 @@ func laterNeeds(c *config.Config, all map[string]source) sandbox.Options {
 
 // confine enters the sandbox. What it leaves is what the configuration needs, and what
 // paths name, in which there may be more files one day.
-// The channel that it returns tells when the helper has ended that cannot be replaced.
-func (a *agent) confine(paths []string, programs *helper.Helper) (<-chan struct{}, error) {
+func (a *agent) confine(paths []string, programs *helper.Helper) error {
 	all := map[string]source{}
 	for name, l := range a.lines {
 		all[name] = l.source
@@ -55,19 +54,18 @@ func (a *agent) confine(paths []string, programs *helper.Helper) (<-chan struct{
 	}
 	entered, err := sandbox.Enter(o)
 	if err != nil {
-		return nil, fmt.Errorf("the sandbox cannot be entered: %w; sandbox.landlock and sandbox.seccomp turn it off", err)
+		return fmt.Errorf("the sandbox cannot be entered: %w; sandbox.landlock and sandbox.seccomp turn it off", err)
 	}
 	a.sandbox = entered
-	var gone <-chan struct{}
 	if entered.Landlock == "" || entered.Seccomp == "" { // either would bind programs, too
-		gone = programs.Last()
+		a.helperless = programs.Last()
 	}
 	for name, why := range map[string]string{"landlock": entered.Landlock, "seccomp": entered.Seccomp} {
 		if why != "" {
 			a.log.Warn().Str("feature", name).Str("reason", why).Msg("the sandbox lacks a feature")
 		}
 	}
-	return gone, nil
+	return nil
 }
 
 // errHelperless ends a process whose successor goes on with what it had.
@@ -76,9 +74,9 @@ var errHelperless = errors.New("the helper that runs programs has ended, and onl
 // watchHelper returns an error when the helper has gone that cannot be replaced inside of
 // the sandbox, if another process takes over everything. Otherwise to serve what is in
 // stock is better than to run programs.
-func (a *agent) watchHelper(ctx context.Context, gone <-chan struct{}) error {
+func (a *agent) watchHelper(ctx context.Context) error {
 	select {
-	case <-gone:
+	case <-a.helperless:
 		if a.depot.Certain() {
 			return errHelperless
 		}

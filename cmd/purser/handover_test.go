@@ -299,14 +299,14 @@ func TestALostHelperEndsTheProcessOnlyForASuccessor(t *testing.T) {
 	gone := make(chan struct{})
 	close(gone)
 	manager := newKeeping(t)
-	if err := (&agent{depot: manager.depot()}).watchHelper(t.Context(), gone); err != nil {
+	if err := (&agent{depot: manager.depot(), helperless: gone}).watchHelper(t.Context()); err != nil {
 		t.Errorf("where it is not certain that it is kept: %v", err)
 	}
 	t.Setenv("FDSTORE", "4")
-	if err := (&agent{depot: manager.depot()}).watchHelper(t.Context(), gone); err != errHelperless {
+	if err := (&agent{depot: manager.depot(), helperless: gone}).watchHelper(t.Context()); err != errHelperless {
 		t.Errorf("with a successor: got %v", err)
 	}
-	if err := (&agent{}).watchHelper(t.Context(), gone); err != nil {
+	if err := (&agent{helperless: gone}).watchHelper(t.Context()); err != nil {
 		t.Errorf("without systemd: %v", err)
 	}
 }

@@ -111,11 +111,10 @@ func serve(paths []string) error {
 	}
 	a.blind, a.depot = blind, depot
 	a.takeBack(left)
-	helperless, err := a.confine(paths, programs)
-	if err != nil {
+	if err := a.confine(paths, programs); err != nil {
 		return err
 	}
-	return a.run(life, bound, hangups, helperless, func() (*config.Config, error) { return loadAgain(paths, c) })
+	return a.run(life, bound, hangups, func() (*config.Config, error) { return loadAgain(paths, c) })
 }
 
 // loadAgain loads the configuration for a reload.
@@ -218,7 +217,7 @@ func needIdentity(c *config.Config, blind error) error {
 const stopTime = 5 * time.Second
 
 // run serves until life ends, and takes over what load loads at each hangup.
-func (a *agent) run(life context.Context, b *bound, hangups <-chan os.Signal, helperless <-chan struct{}, load func() (*config.Config, error)) error {
+func (a *agent) run(life context.Context, b *bound, hangups <-chan os.Signal, load func() (*config.Config, error)) error {
 	ctx, cancel := context.WithCancelCause(life)
 	defer cancel(nil)
 	failed := func(err error) {
@@ -249,7 +248,7 @@ func (a *agent) run(life context.Context, b *bound, hangups <-chan os.Signal, he
 	parts.Go(func() { failed(a.awaitReady(ctx, start.Ready.Timeout)) })
 	parts.Go(func() { a.watchAccounts(ctx) })
 	parts.Go(func() { tuneGarbage(ctx) })
-	parts.Go(func() { failed(a.watchHelper(ctx, helperless)) })
+	parts.Go(func() { failed(a.watchHelper(ctx)) })
 	parts.Go(func() { a.keepStock(ctx) })
 	parts.Go(func() { reloadOnHangup(ctx, hangups, reload) })
 
