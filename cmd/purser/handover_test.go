@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -290,6 +292,23 @@ func TestWhatIsGivenBackAtTheStopIsNotHandedOver(t *testing.T) {
 		if left, kept := r.agent.leave().Upstreams["vault"]; kept == revoke {
 			t.Errorf("revoke_on_stop: %v: %d credentials are left", revoke, len(left.Credentials))
 		}
+	}
+}
+
+// TestWhatASessionChangesIsStoredAlsoIfNothingElseDoes: a token that was renewed for hours
+// would look ended to whoever follows a crash.
+func TestWhatASessionChangesIsStoredAlsoIfNothingElseDoes(t *testing.T) {
+	manager := newKeeping(t)
+	depot := manager.depot()
+	synctest.Test(t, func(t *testing.T) {
+		a := &agent{depot: depot, keys: &localKeys{}, moved: make(chan struct{}, 1)}
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		go a.keepStock(ctx)
+		time.Sleep(storeAnyway + time.Second)
+	})
+	if !manager.take() {
+		t.Error("nothing was stored")
 	}
 }
 
