@@ -34,18 +34,19 @@ import (
 //
 // Timers drive what is left of the store, requests what is right of it.
 type agent struct {
-	log       zerolog.Logger
-	keys      *localKeys
-	resolver  *caller.Resolver
-	programs  upstream.Programs
-	blind     error  // why callers cannot be identified, if so
-	host      string // identity of this host, for its place in the fleet
-	started   time.Time
-	sandbox   *sandbox.Sandbox // nil outside of one
-	depot     *handover.Depot  // nil where nothing is carried over a restart
-	moved     chan struct{}    // something to carry has changed
-	accounts  *caller.Accounts
-	listeners []*server.Listener
+	log        zerolog.Logger
+	keys       *localKeys
+	resolver   *caller.Resolver
+	programs   upstream.Programs
+	blind      error  // why callers cannot be identified, if so
+	host       string // identity of this host, for its place in the fleet
+	started    time.Time
+	sandbox    *sandbox.Sandbox // nil outside of one
+	helperless <-chan struct{}  // closed when a helper has ended that cannot be replaced
+	depot      *handover.Depot  // nil where nothing is carried over a restart
+	moved      chan struct{}    // something to carry has changed
+	accounts   *caller.Accounts
+	listeners  []*server.Listener
 
 	store  store.Store
 	claims refresh.Claims

@@ -18,6 +18,8 @@ import (
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
+
+	"github.com/purser-agent/purser/pkg/privilege"
 )
 
 func credentialsFileCommand() *cobra.Command {
@@ -51,6 +53,9 @@ and the file belongs to this user alone. systemd runs it as purser-file@USER.ser
 				return usageError{fmt.Errorf("%w; name the file with --path", err)}
 			}
 			k.path = filepath.Join(home, ".aws", "credentials")
+		}
+		if err := privilege.Harden(); err != nil { // what is in the file is in memory, too
+			return err
 		}
 		return k.keep(ctx)
 	}

@@ -80,11 +80,13 @@ func (a *agent) leave() *handover.State {
 }
 
 // Storing takes at most this part of the time, and happens at most so often; after a
-// failure it is tried again.
+// failure it is tried again. A session changes by itself, as when its token is renewed:
+// so it is stored now and then although nothing came.
 const (
-	storeShare = 20
-	storeEvery = 50 * time.Millisecond
-	storeRetry = time.Second
+	storeShare  = 20
+	storeEvery  = 50 * time.Millisecond
+	storeRetry  = time.Second
+	storeAnyway = time.Minute
 )
 
 // storeSoon says that there is something new to carry over a restart.
@@ -95,7 +97,7 @@ func (a *agent) storeSoon() {
 	}
 }
 
-// keepStock stores what there is to carry at every change, until ctx ends.
+// keepStock stores what there is to carry at every change in stock, until ctx ends.
 func (a *agent) keepStock(ctx context.Context) {
 	if a.depot == nil {
 		return
@@ -106,6 +108,7 @@ func (a *agent) keepStock(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-a.moved:
+		case <-time.After(storeAnyway):
 		}
 		began := time.Now()
 		err := a.depot.Store(a.leave())

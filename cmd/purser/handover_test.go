@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -290,5 +292,40 @@ func TestWhatIsGivenBackAtTheStopIsNotHandedOver(t *testing.T) {
 		if left, kept := r.agent.leave().Upstreams["vault"]; kept == revoke {
 			t.Errorf("revoke_on_stop: %v: %d credentials are left", revoke, len(left.Credentials))
 		}
+	}
+}
+
+// TestWhatASessionChangesIsStoredAlsoIfNothingElseDoes: a token that was renewed for hours
+// would look ended to whoever follows a crash.
+func TestWhatASessionChangesIsStoredAlsoIfNothingElseDoes(t *testing.T) {
+	manager := newKeeping(t)
+	depot := manager.depot()
+	synctest.Test(t, func(t *testing.T) {
+		a := &agent{depot: depot, keys: &localKeys{}, moved: make(chan struct{}, 1)}
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		go a.keepStock(ctx)
+		time.Sleep(storeAnyway + time.Second)
+	})
+	if !manager.take() {
+		t.Error("nothing was stored")
+	}
+}
+
+// TestALostHelperEndsTheProcessOnlyForASuccessor: what is in stock is served on unless
+// another process takes it over.
+func TestALostHelperEndsTheProcessOnlyForASuccessor(t *testing.T) {
+	gone := make(chan struct{})
+	close(gone)
+	manager := newKeeping(t)
+	if err := (&agent{depot: manager.depot(), helperless: gone}).watchHelper(t.Context()); err != nil {
+		t.Errorf("where it is not certain that it is kept: %v", err)
+	}
+	t.Setenv("FDSTORE", "4")
+	if err := (&agent{depot: manager.depot(), helperless: gone}).watchHelper(t.Context()); err != errHelperless {
+		t.Errorf("with a successor: got %v", err)
+	}
+	if err := (&agent{helperless: gone}).watchHelper(t.Context()); err != nil {
+		t.Errorf("without systemd: %v", err)
 	}
 }

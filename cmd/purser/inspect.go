@@ -153,12 +153,26 @@ func check(ctx context.Context, c *config.Config, offline bool, out io.Writer) e
 		fmt.Fprintln(out, "warning:", warning)
 	}
 	defer discard(maps.Values(sources.byName))
+	failed := checkUpstreams(ctx, sources, offline, out)
+	var misled error
+	if !offline {
+		misled = checkInstalledRedirect(ctx, c, out)
+	}
+	if failed > 0 {
+		return errors.Join(misled, fmt.Errorf("%d of %d upstreams failed", failed, len(sources.byName)))
+	}
+	return misled
+}
+
+// checkUpstreams tries each upstream after those that may give its base, and returns how
+// many failed.
+func checkUpstreams(ctx context.Context, sources *sources, offline bool, out io.Writer) (failed int) {
 	loops := map[string]*refresh.Loop{}
 	for name, s := range sources.byName {
 		loops[name] = refresh.New(refresh.Options{Upstream: name, Source: s, Store: &store.Store{}, Claims: &refresh.Claims{}, Log: zerolog.Nop()})
 	}
 	sources.connect(loops)
-	failed, spared := 0, map[string]string{}
+	spared := map[string]string{}
 	for _, name := range sources.names() {
 		err := sources.byName[name].Check()
 		if spared[name] = spare(sources, name, spared); offline {
@@ -179,14 +193,7 @@ func check(ctx context.Context, c *config.Config, offline bool, out io.Writer) e
 			fmt.Fprintln(out, "  warning:", warning)
 		}
 	}
-	var misled error
-	if !offline {
-		misled = checkInstalledRedirect(ctx, c, out)
-	}
-	if failed > 0 {
-		return errors.Join(misled, fmt.Errorf("%d of %d upstreams failed", failed, len(sources.byName)))
-	}
-	return misled
+	return failed
 }
 
 // checkInstalledRedirect tries the redirect where it was installed, unless Purser does

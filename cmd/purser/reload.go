@@ -65,7 +65,7 @@ func (a *agent) tryReload(ctx, life context.Context, load func() (*config.Config
 	if err != nil {
 		return err
 	}
-	if err := a.sandbox.Check(reread(next, sources.byName)); err != nil {
+	if err := a.sandbox.Check(laterNeeds(next, sources.byName)); err != nil {
 		return fmt.Errorf("%w; this needs a restart, nothing was changed", err)
 	}
 	fronts, err := a.newFronts(next)

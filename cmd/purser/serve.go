@@ -111,7 +111,7 @@ func serve(paths []string) error {
 	}
 	a.blind, a.depot = blind, depot
 	a.takeBack(left)
-	if err := a.confine(paths); err != nil {
+	if err := a.confine(paths, programs); err != nil {
 		return err
 	}
 	return a.run(life, bound, hangups, func() (*config.Config, error) { return loadAgain(paths, c) })
@@ -248,6 +248,7 @@ func (a *agent) run(life context.Context, b *bound, hangups <-chan os.Signal, lo
 	parts.Go(func() { failed(a.awaitReady(ctx, start.Ready.Timeout)) })
 	parts.Go(func() { a.watchAccounts(ctx) })
 	parts.Go(func() { tuneGarbage(ctx) })
+	parts.Go(func() { failed(a.watchHelper(ctx)) })
 	parts.Go(func() { a.keepStock(ctx) })
 	parts.Go(func() { reloadOnHangup(ctx, hangups, reload) })
 

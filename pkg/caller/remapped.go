@@ -2,7 +2,6 @@ package caller
 
 import (
 	"encoding/binary"
-	"fmt"
 	"net/netip"
 	"os"
 
@@ -16,55 +15,45 @@ import (
 
 // Bounds of the search for such a client.
 const (
-	mostSockets = 4096     // in one answer
+	mostSockets = 4096     // to choose from
 	dumpBuffer  = 32 << 10 // bytes, of which the kernel fills as much as it likes
 )
 
-// The further states in which our end of a connection can be that a client takes for
-// established.
-const acceptedStates = connectedStates | 1<<3 | 1<<12 // SYN_RECV, NEW_SYN_RECV
+// The states of a client to whom this end has not said that it closes.
+const askingStates = 1<<1 | 1<<4 | 1<<5 // ESTABLISHED, FIN_WAIT1, FIN_WAIT2
 
 // remapped returns the client socket of a connection that came from another port than
-// the client's own. It is the one towards destination, from the peer's address, that has
-// no other end among the connections of own. Where there are several, all must be one
-// user's in one cgroup; otherwise it is errNoSocket.
-func remapped(peer, destination, own netip.AddrPort) (socket, error) {
-	ours, err := dump(own.Addr(), acceptedStates, own.Port(), 0)
-	if err != nil {
-		return socket{}, err
-	}
-	known := make(map[netip.AddrPort]struct{}, len(ours))
-	for _, s := range ours {
-		if s.local == own {
-			known[s.remote] = struct{}{}
-		}
-	}
-	clients, err := dump(destination.Addr(), connectedStates, 0, destination.Port())
+// the client's own: any of those from the peer's address towards destination. Only if all
+// of them are one user's in one cgroup that is the caller; otherwise it is errNoSocket.
+// None may be left out because its other end seems to be known: whoever makes a
+// connection to this very listener decides from which port that comes.
+func remapped(peer, destination netip.AddrPort) (socket, error) {
+	clients, err := dump(destination)
 	if err != nil {
 		return socket{}, err
 	}
 	var found []socket
 	for _, s := range clients {
-		if _, other := known[s.local]; !other && s.remote == destination && s.local.Addr() == peer.Addr() {
+		if s.remote == destination && s.local.Addr() == peer.Addr() {
 			found = append(found, s)
 		}
+	}
+	if len(found) == 0 {
+		return socket{}, errNoSocket
 	}
 	for _, s := range found {
 		if s.inode == 0 || s.uid != found[0].uid || s.cgroup != found[0].cgroup {
 			return socket{}, errNoSocket
 		}
 	}
-	if len(found) == 0 {
-		return socket{}, errNoSocket
-	}
 	return found[0], nil
 }
 
-// dump lists the TCP sockets with these ports, 0 for any. Those of IPv4 addresses may be
-// of either family.
-func dump(addr netip.Addr, states uint32, local, remote uint16) ([]socket, error) {
+// dump lists the sockets of clients that ask at the port of a destination, whatever its
+// address. Those of IPv4 addresses may be of either family.
+func dump(destination netip.AddrPort) ([]socket, error) {
 	families := []byte{unix.AF_INET6}
-	if addr.Is4() {
+	if destination.Addr().Is4() {
 		families = append(families, unix.AF_INET)
 	}
 	s, err := openDiagSocket()
@@ -74,14 +63,14 @@ func dump(addr netip.Addr, states uint32, local, remote uint16) ([]socket, error
 	defer unix.Close(s.fd)
 	var all []socket
 	for _, family := range families {
-		if all, err = s.dump(all, family, states, local, remote); err != nil {
+		if all, err = s.dump(all, family, destination.Port()); err != nil {
 			return nil, err
 		}
 	}
 	return all, nil
 }
 
-func (s *diagSocket) dump(all []socket, family byte, states uint32, local, remote uint16) ([]socket, error) {
+func (s *diagSocket) dump(all []socket, family byte, remote uint16) ([]socket, error) {
 	s.sequence++
 	b := s.request[:0]
 	b = binary.NativeEndian.AppendUint32(b, requestLen)
@@ -90,8 +79,8 @@ func (s *diagSocket) dump(all []socket, family byte, states uint32, local, remot
 	b = binary.NativeEndian.AppendUint32(b, s.sequence)
 	b = binary.NativeEndian.AppendUint32(b, 0)
 	b = append(b, family, unix.IPPROTO_TCP, 0, 0)
-	b = binary.NativeEndian.AppendUint32(b, states)
-	b = binary.BigEndian.AppendUint16(b, local)
+	b = binary.NativeEndian.AppendUint32(b, askingStates)
+	b = binary.BigEndian.AppendUint16(b, 0) // any port of theirs
 	b = binary.BigEndian.AppendUint16(b, remote)
 	clear(b[len(b):requestLen]) // any address, interface and cookie
 	if err := retry(func() error { _, err := unix.Write(s.fd, s.request[:]); return err }); err != nil {
@@ -109,7 +98,7 @@ func (s *diagSocket) dump(all []socket, family byte, states uint32, local, remot
 		case err != nil:
 			return nil, err
 		case len(all) > mostSockets:
-			return nil, fmt.Errorf("more than %d sockets to choose from", mostSockets)
+			return nil, errNoSocket
 		case done:
 			return all, nil
 		}

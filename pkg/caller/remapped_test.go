@@ -2,42 +2,60 @@ package caller
 
 import (
 	"encoding/binary"
+	"fmt"
 	"net"
-	"net/netip"
 	"slices"
+	"strconv"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
 )
 
-// TestADumpFindsTheSocketsOfAConnection: both of its ends, by their ports.
-func TestADumpFindsTheSocketsOfAConnection(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
+// TestADumpFindsTheClientOfAConnection by the port that it asked for.
+func TestADumpFindsTheClientOfAConnection(t *testing.T) {
+	l := listen(t, "tcp4", "127.0.0.1:0")
 	client, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	server, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer server.Close()
 	from, to := unmapped(client.LocalAddr()), unmapped(l.Addr())
-	clients, err := dump(to.Addr(), connectedStates, 0, to.Port())
+	clients, err := dump(to)
 	if err != nil || !slices.ContainsFunc(clients, func(s socket) bool { return s.connects(from, to) && s.inode != 0 }) {
 		t.Errorf("the client is not among %v, %v", clients, err)
 	}
-	servers, err := dump(to.Addr(), acceptedStates, to.Port(), 0)
-	if err != nil || !slices.ContainsFunc(servers, func(s socket) bool { return s.connects(to, from) }) {
-		t.Errorf("the server's end is not among %v, %v", servers, err)
+}
+
+// TestPromise5ACallerWithAnotherPortIsItselfOrNobody: whoever brings it about that a
+// port is changed must not be taken for another who is there at the same time.
+func TestPromise5ACallerWithAnotherPortIsItselfOrNobody(t *testing.T) {
+	host, _ := newHost(t)
+	host.enter(t)
+	r, listener := serve(t, "tcp4", "127.0.0.1:0")
+	host.redirect(t, listener)
+	host.run(t, fmt.Sprintf("iptables -t nat -A POSTROUTING -p tcp --dport %d ! --sport 40000 -j SNAT --to-source %s:1024-30000 --random",
+		listener.Addr().(*net.TCPAddr).Port, hostIPv4))
+	to := net.JoinHostPort(metadataIPv4, "80")
+	comes := func(uid uint32, kind, to string) Origin {
+		t.Helper()
+		start(t, syscall.SysProcAttr{}, uid, "client", kind, to).says("connected")
+		return resolve(t, r, accept(t, listener))
 	}
-	if _, err := remapped(netip.AddrPortFrom(from.Addr(), 1), to, to); err != errNoSocket {
-		t.Errorf("a client that has its other end is taken for another's: %v", err)
+	if got := comes(alice, "plain", to); withoutUnit(got.Identity) != user(alice) {
+		t.Errorf("alone: %+v", got)
+	}
+	// Alice's connection stays. Bob takes a port on the far side, and comes from it again.
+	const port = "40000"
+	if got := comes(bob, "from "+net.JoinHostPort(hostIPv4, port), listener.Addr().String()); withoutUnit(got.Identity) != user(bob) {
+		t.Errorf("without the redirect: %+v", got)
+	}
+	got := comes(bob, "from "+net.JoinHostPort(hostIPv4, port), to)
+	if strconv.Itoa(int(got.Peer.Port())) == port || got.Destination.String() != to {
+		t.Fatalf("the port was not changed: %+v", got)
+	}
+	if got.Identity != (Identity{}) {
+		t.Errorf("beside another: %+v", got)
 	}
 }
 

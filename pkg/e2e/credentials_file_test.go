@@ -48,6 +48,11 @@ func TestACredentialsFileHasWhatTheGrantsGiveItsUser(t *testing.T) {
 	if owner := info.Sys().(*syscall.Stat_t).Uid; info.Mode() != 0o600 || owner != daemonUID {
 		t.Errorf("the file has mode %v and belongs to %d", info.Mode(), owner)
 	}
+	memory, err := os.Stat(fmt.Sprintf("/proc/%d/mem", keeper.PID()))
+	must(t, err)
+	if owner := memory.Sys().(*syscall.Stat_t).Uid; owner != 0 { // as the kernel shows who may not be dumped
+		t.Errorf("its memory, which has the secrets, belongs to %d", owner)
+	}
 	_, err = keeper.Stop()
 	must(t, err)
 	if strings.Contains(keeper.Output(), harness.Marker) {

@@ -308,6 +308,7 @@ func (h *installed) reboot(t *testing.T) {
 }
 
 func (h *installed) removal(t *testing.T) {
+	h.must("systemctl", "enable", "purser-file@daemon") // of which systemd alone knows
 	h.must(slices.Concat(h.kind.remove, []string{"purser", "purser-mock"})...)
 	h.must("rm", "-r", "/srv")
 	if rules := h.must("sh", "-c", "iptables-save; nft list ruleset || true"); strings.Contains(rules, "DNAT") {

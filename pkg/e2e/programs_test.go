@@ -316,17 +316,17 @@ func TestHelperAndProgramsEndWithAKilledDaemon(t *testing.T) {
 	must(t, agent.Start())
 }
 
-// TestAHelperThatIsKilledInTheSandboxIsSaid: nothing that is in stock is lost by it.
-func TestAHelperThatIsKilledInTheSandboxIsSaid(t *testing.T) {
+// TestAHelperThatIsKilledInTheSandboxChangesNothing: it cannot be replaced there, and
+// where nothing takes over, what is in stock is served on.
+func TestAHelperThatIsKilledInTheSandboxChangesNothing(t *testing.T) {
 	files := newShelf(t)
 	agent := startLogin(t, files)
 	m := newMetadata(t, agent)
 	before := parse(t, m.document(t, "test_role")).AccessKeyID
 	must(t, syscall.Kill(helperOf(t, agent), syscall.SIGKILL))
 	must(t, harness.Await(5*time.Second, func() error {
-		const want = "the helper that runs programs ended, and the sandbox lets Purser start no other; restart purser, which keeps what is in stock"
-		if r := refresh(t, agent); !strings.Contains(r.Stderr, want) {
-			return fmt.Errorf("refresh: %s", r.Stderr)
+		if r := refresh(t, agent); !strings.Contains(r.Stderr, "has ended, and the sandbox lets this process start no other: restart it") {
+			return fmt.Errorf("refresh: exit %d, %s", r.Exit, r.Stderr)
 		}
 		return nil
 	}))
@@ -335,7 +335,7 @@ func TestAHelperThatIsKilledInTheSandboxIsSaid(t *testing.T) {
 
 func TestAHelperThatIsKilledIsReplaced(t *testing.T) {
 	files := newShelf(t)
-	agent := startLogin(t, files, "sandbox: {seccomp: false}\n")
+	agent := startLogin(t, files, "sandbox: {landlock: false, seccomp: false}\n")
 	m := newMetadata(t, agent)
 	before := parse(t, m.document(t, "test_role")).AccessKeyID
 	helper := helperOf(t, agent)

@@ -24,7 +24,7 @@ const path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 const endingTime = 5 * time.Second
 
 // errHelper is a helper that ended while it ran a program.
-var errHelper = errors.New("the helper that runs programs ended meanwhile; another one is being started")
+var errHelper = errors.New("the helper that runs programs ended meanwhile")
 
 // Run implements upstream.Programs. What of its standard output or its environment turns
 // up on standard error too, as the trace of a shell script would show it, is left out

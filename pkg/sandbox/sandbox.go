@@ -51,7 +51,8 @@ type Sandbox struct {
 	// Landlock and Seccomp are empty where they are in force, and say otherwise why
 	// they are not.
 	Landlock, Seccomp string
-	readable          []string // real folders; nil if every file is
+	// Real folders and device files; readable is nil if there is no such limit.
+	readable, writable, devices []string
 }
 
 // Enter confines this process, all of its threads, for good. The error is a bug or an
@@ -86,28 +87,36 @@ func (s *Sandbox) restrictFiles(o Options) error {
 	}
 	slices.Sort(readable)
 	readable = slices.Compact(readable)
-	writable := []string{o.Runtime}
+	var emptied []string // that may be gone with the file
 	for _, file := range o.Removed {
-		writable = append(writable, filepath.Dir(file))
+		emptied = append(emptied, filepath.Dir(file))
 	}
 	err := landlock.V5.BestEffort().RestrictPaths(
 		landlock.RODirs(readable...).IgnoreIfMissing(),
-		landlock.RWDirs(writable...),
+		landlock.RWDirs(o.Runtime),
+		landlock.RWDirs(emptied...).IgnoreIfMissing(),
 		landlock.RWFiles(append([]string{"/dev/null"}, o.Devices...)...).IgnoreIfMissing().WithIoctlDev(),
 	)
 	if err != nil {
 		return err
 	}
 	s.Landlock = ""
-	for _, folder := range append(readable, o.Runtime) {
-		if real, err := filepath.EvalSymlinks(folder); err == nil {
-			if real, err = filepath.Abs(real); err != nil {
-				return err
+	s.writable = real(append(emptied, o.Runtime))
+	s.readable = append(real(readable), s.writable...)
+	s.devices = real(o.Devices)
+	return nil
+}
+
+// real are those of paths that exist, without links.
+func real(paths []string) (all []string) {
+	for _, path := range paths {
+		if path, err := filepath.EvalSymlinks(path); err == nil {
+			if path, err = filepath.Abs(path); err == nil {
+				all = append(all, path)
 			}
-			s.readable = append(s.readable, real)
 		}
 	}
-	return nil
+	return all
 }
 
 // mostLinks bounds a way by links, as the kernel does.
@@ -144,28 +153,39 @@ func folders(file string) (all []string) {
 	return append(all, filepath.Dir(at))
 }
 
-// Check reports each file that could not be read because it is in none of the folders
-// that were readable at the start.
-func (s *Sandbox) Check(files []string) error {
+// Check reports what of a later configuration is not possible, as it was not named at
+// the start: files to read, files to remove and devices.
+func (s *Sandbox) Check(o Options) error {
 	if s == nil || s.readable == nil {
 		return nil
 	}
 	var all []error
-	for _, file := range files {
-		real, err := filepath.EvalSymlinks(file)
-		if err == nil {
-			real, err = filepath.Abs(real)
+	fault := func(format string, args ...any) { all = append(all, fmt.Errorf(format, args...)) }
+	for _, file := range o.Files {
+		for _, path := range real([]string{file}) { // whoever needs one that is missing says so
+			if folder := filepath.Dir(path); !within(folder, s.readable) {
+				fault("%s: the folder %s is outside of the sandbox", file, folder)
+			}
 		}
-		if err != nil {
-			continue // whoever needs it says so
+	}
+	for _, file := range o.Removed {
+		for _, folder := range real([]string{filepath.Dir(file)}) {
+			if !within(folder, s.writable) {
+				fault("%s: the folder %s is read-only in the sandbox", file, folder)
+			}
 		}
-		if folder := filepath.Dir(real); !slices.ContainsFunc(s.readable, func(known string) bool { return below(folder, known) }) {
-			all = append(all, fmt.Errorf("%s: the folder %s is outside of the sandbox", file, folder))
+	}
+	for _, device := range real(o.Devices) {
+		if !slices.Contains(s.devices, device) {
+			fault("the device %s is outside of the sandbox", device)
 		}
 	}
 	return errors.Join(all...)
 }
 
-func below(folder, known string) bool {
-	return folder == known || strings.HasPrefix(folder, strings.TrimSuffix(known, "/")+"/")
+// within reports whether a folder is one of those that are known, or below one.
+func within(folder string, known []string) bool {
+	return slices.ContainsFunc(known, func(known string) bool {
+		return folder == known || strings.HasPrefix(folder, strings.TrimSuffix(known, "/")+"/")
+	})
 }

@@ -42,6 +42,10 @@ func confine(what, file, runtimeFolder string) (string, error) {
 	if rest == "a device that is named" {
 		o.Devices = []string{"/dev/zero"}
 	}
+	if rest == "read what is there beside what has gone" {
+		o.Removed = []string{filepath.Join(runtimeFolder, "gone", "secret")}
+		rest = "read"
+	}
 	_, err := Enter(o)
 	return rest, err
 }
@@ -170,6 +174,7 @@ func TestTheSandboxLetsThroughWhatPurserDoesAndNothingElse(t *testing.T) {
 	program := program(t)
 	for _, c := range []struct{ what, want string }{
 		{"read", "<nil>"},
+		{"read what is there beside what has gone", "<nil>"},
 		{"read elsewhere", "permission denied"},
 		{"write beside", "permission denied"},
 		{"write in the runtime folder", "<nil>"},
@@ -293,13 +298,31 @@ func TestFilesOutsideOfTheSandboxAreNamed(t *testing.T) {
 		{inward, ""},
 		{link, link + ": the folder " + filepath.Dir(elsewhere) + " is outside of the sandbox"},
 	} {
-		err := s.Check([]string{c.file})
+		err := s.Check(Options{Files: []string{c.file}})
 		if c.want == "" && err != nil || c.want != "" && (err == nil || err.Error() != c.want) {
 			t.Errorf("%s: got %v, want %q", c.file, err, c.want)
 		}
 	}
-	if err := (*Sandbox)(nil).Check([]string{elsewhere}); err != nil {
+	if err := (*Sandbox)(nil).Check(Options{Files: []string{elsewhere}}); err != nil {
 		t.Errorf("without a sandbox: %v", err)
+	}
+}
+
+func TestWhatCannotBeRemovedOrUsedInTheSandboxIsNamed(t *testing.T) {
+	h := newHouse(t)
+	s := &Sandbox{readable: []string{"/etc", filepath.Dir(h.file)}, writable: []string{h.runtime}, devices: []string{"/dev/null"}}
+	for _, c := range []struct {
+		o    Options
+		want string
+	}{
+		{Options{Removed: []string{filepath.Join(h.runtime, "secret")}, Devices: []string{"/dev/null"}}, ""},
+		{Options{Removed: []string{h.file}}, h.file + ": the folder " + filepath.Dir(h.file) + " is read-only in the sandbox"},
+		{Options{Devices: []string{"/dev/zero"}}, "the device /dev/zero is outside of the sandbox"},
+	} {
+		err := s.Check(c.o)
+		if c.want == "" && err != nil || c.want != "" && (err == nil || err.Error() != c.want) {
+			t.Errorf("%+v: got %v, want %q", c.o, err, c.want)
+		}
 	}
 }
 

@@ -174,7 +174,12 @@ func (s *Source) ownFiles() []string {
 func (s *Source) Files() []string { return append(s.ownFiles(), s.client.Files()...) }
 
 // Devices lists the device that a key in a TPM needs.
-func (s *Source) Devices() []string { return []string{s.options.TPM} }
+func (s *Source) Devices() []string {
+	if s.options.TPM == "" {
+		return nil
+	}
+	return []string{s.options.TPM}
+}
 
 // Changed reports, once, that one of Files changed since it was last asked.
 func (s *Source) Changed() bool { return s.watch.Changed() }
