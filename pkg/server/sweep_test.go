@@ -196,9 +196,10 @@ func TestHandlerMayNoticeThatTheClientLeft(t *testing.T) {
 // accepted some time before its request is read.
 func TestShutdownAnswersARequestThatNobodyHasReadYet(t *testing.T) {
 	reading := make(chan struct{})
-	f := start(t, Options{Resolver: &fakeResolver{block: func(uint32) { <-reading }}})
+	slow := &fakeResolver{block: func(uint32) { <-reading }}
+	f := start(t, Options{Resolver: slow})
 	c := f.dial(7).send(get)
-	eventually(t, "the connection", func() bool { return f.opened() == 1 })
+	eventually(t, "the connection", func() bool { return slow.calls.Load() == 1 })
 	stopped := make(chan struct{})
 	go func() { f.shutdown(); close(stopped) }()
 	<-f.stopping
