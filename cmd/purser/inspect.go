@@ -90,7 +90,10 @@ func migrate(folder string) error {
 			fmt.Fprintln(os.Stderr, "purser: notice:", notice)
 		}
 	}
-	text, err := loaded.Own()
+	if _, set := loaded.Origin("user"); set {
+		fmt.Fprintln(os.Stderr, "purser: notice: user and group are left out: Purser has an account of its own")
+	}
+	text, err := loaded.Own("user", "group")
 	if err == nil {
 		_, err = fmt.Printf("## What alppaca did by %s, in Purser's form.\n%s", folder, text)
 	}
