@@ -85,10 +85,10 @@ with more of them. AssumeRoleWithWebIdentity calls take a token of --sts-provide
 is verified by the keys that its issuer publishes. It takes the same orders below /_mock/
 of its own address, and tells by GET /_mock/assumptions who assumed what.
 
-With --vault there is a Vault beside it, with AWS keys below aws/creds/ that the STS
-knows; the AppRole and the token that may read them stand behind its URL. It takes the
-same orders, tells by GET /_mock/vault what was asked, and takes orders below that: POST
-.../seal, unseal, standby?leader=URL and active; DELETE .../tokens and leases; PUT
+With --vault there is a Vault beside it, with AWS keys below aws/sts/ and aws/creds/ that
+the STS knows; the AppRole and the token that may read them stand behind its URL. It takes
+the same orders, tells by GET /_mock/vault what was asked, and takes orders below that:
+POST .../seal, unseal, standby?leader=URL and active; DELETE .../tokens and leases; PUT
 .../policies/NAME and secrets/MOUNT/PATH; POST .../secret-ids/NAME. Its faults may be for
 on=login|token|system too, and are of these kinds more:
   sealed uninitialized no-leader forbidden mfa lease-quota quota[,retry-after=TIME]
@@ -144,7 +144,7 @@ func rootCommand(log zerolog.Logger) *cobra.Command {
 		Short: "Prints the version",
 		Args:  usage(cobra.NoArgs),
 		Run:   func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), "purser-mock", version) },
-	})
+	}, manCommand())
 	return root
 }
 

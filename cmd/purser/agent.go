@@ -17,8 +17,10 @@ import (
 	"github.com/purser-agent/purser/pkg/caller"
 	"github.com/purser-agent/purser/pkg/config"
 	"github.com/purser-agent/purser/pkg/frontend"
+	"github.com/purser-agent/purser/pkg/handover"
 	"github.com/purser-agent/purser/pkg/policy"
 	"github.com/purser-agent/purser/pkg/refresh"
+	"github.com/purser-agent/purser/pkg/sandbox"
 	"github.com/purser-agent/purser/pkg/server"
 	"github.com/purser-agent/purser/pkg/status"
 	"github.com/purser-agent/purser/pkg/store"
@@ -32,15 +34,19 @@ import (
 //
 // Timers drive what is left of the store, requests what is right of it.
 type agent struct {
-	log       zerolog.Logger
-	keys      *localKeys
-	resolver  *caller.Resolver
-	programs  upstream.Programs
-	blind     error  // why callers cannot be identified, if so
-	host      string // identity of this host, for its place in the fleet
-	started   time.Time
-	accounts  *caller.Accounts
-	listeners []*server.Listener
+	log        zerolog.Logger
+	keys       *localKeys
+	resolver   *caller.Resolver
+	programs   upstream.Programs
+	blind      error  // why callers cannot be identified, if so
+	host       string // identity of this host, for its place in the fleet
+	started    time.Time
+	sandbox    *sandbox.Sandbox // nil outside of one
+	helperless <-chan struct{}  // closed when a helper has ended that cannot be replaced
+	depot      *handover.Depot  // nil where nothing is carried over a restart
+	moved      chan struct{}    // something to carry has changed
+	accounts   *caller.Accounts
+	listeners  []*server.Listener
 
 	store  store.Store
 	claims refresh.Claims
@@ -78,7 +84,7 @@ type front struct {
 func newAgent(c *config.Config, log zerolog.Logger, keys *localKeys, listeners []*server.Listener, resolver *caller.Resolver, programs upstream.Programs) (*agent, error) {
 	a := &agent{
 		log: log, keys: keys, resolver: resolver, programs: programs, host: hostIdentity(), started: time.Now(), listeners: listeners,
-		accounts: &caller.Accounts{}, config: c, lines: map[string]*line{},
+		accounts: accountsBy(programs), config: c, lines: map[string]*line{}, moved: make(chan struct{}, 1),
 	}
 	a.ready = status.NewReadiness(a.missing)
 	a.telemetry = telemetry.New(a.telemetryOptions())
@@ -195,6 +201,22 @@ func (a *agent) running() []*line {
 	return slices.SortedFunc(maps.Values(a.lines), func(x, y *line) int { return strings.Compare(x.loop.Upstream, y.loop.Upstream) })
 }
 
+// startLines starts all lines. Those that declare their keys come first, so that none
+// finds what it has a right to in the hands of another, with that one's stock.
+func (a *agent) startLines(ctx context.Context) {
+	var rest []*line
+	for _, l := range a.running() {
+		if refresh.Declared(l.source) == nil {
+			rest = append(rest, l)
+			continue
+		}
+		l.start(ctx)
+	}
+	for _, l := range rest {
+		l.start(ctx)
+	}
+}
+
 // loops are those of all upstreams, by name.
 func (a *agent) loops() []*refresh.Loop {
 	lines := a.running()
@@ -206,9 +228,10 @@ func (a *agent) loops() []*refresh.Loop {
 }
 
 // progress tells the rest of the line that something came of an attempt: what waits
-// for a base may have it now, and names that are not in the store do not exist once
-// every upstream has answered.
+// for a base may have it now, names that are not in the store do not exist once every
+// upstream has answered, and there may be something new to carry over a restart.
 func (a *agent) progress() {
+	a.storeSoon()
 	for _, l := range a.running() {
 		if len(l.givers) > 0 {
 			l.loop.Look()

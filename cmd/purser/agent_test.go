@@ -32,6 +32,7 @@ type running struct {
 	file  string
 	url   string
 	life  context.Context
+	stop  func() // and wait
 }
 
 // startIMS starts a stand-in for an upstream with these roles.
@@ -48,13 +49,13 @@ func startIMS(t *testing.T, roles ...string) (*mock.IMS, string) {
 }
 
 // startAgent starts an agent with a configuration, to which listeners on free ports and a
-// socket are added.
-func startAgent(t *testing.T, text string) *running {
+// socket are added. It is prepared before it runs.
+func startAgent(t *testing.T, text string, prepare ...func(*agent)) *running {
 	t.Helper()
-	return startAgentThatLogs(t, text, zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.InfoLevel))
+	return startAgentThatLogs(t, text, zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.InfoLevel), prepare...)
 }
 
-func startAgentThatLogs(t *testing.T, text string, log zerolog.Logger) *running {
+func startAgentThatLogs(t *testing.T, text string, log zerolog.Logger, prepare ...func(*agent)) *running {
 	t.Helper()
 	folder := t.TempDir()
 	r := &running{t: t, file: filepath.Join(folder, "purser.yaml")}
@@ -70,7 +71,7 @@ func startAgentThatLogs(t *testing.T, text string, log zerolog.Logger) *running 
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys, err := loadKeys(folder)
+	keys, err := loadKeys(folder, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,6 +90,9 @@ func startAgentThatLogs(t *testing.T, text string, log zerolog.Logger) *running 
 	if r.agent, err = newAgent(c, log, keys, listeners, resolver, programs); err != nil {
 		t.Fatal(err)
 	}
+	for _, change := range prepare {
+		change(r.agent)
+	}
 	var ended sync.WaitGroup
 	life, stop := context.WithCancel(context.Background())
 	r.life = life
@@ -97,7 +101,8 @@ func startAgentThatLogs(t *testing.T, text string, log zerolog.Logger) *running 
 			t.Error(err)
 		}
 	})
-	t.Cleanup(func() { stop(); ended.Wait() })
+	r.stop = func() { stop(); ended.Wait() }
+	t.Cleanup(r.stop)
 	r.url = "http://" + listeners[0].Addr().String()
 	return r
 }

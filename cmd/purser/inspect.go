@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -23,6 +24,7 @@ import (
 	"github.com/purser-agent/purser/pkg/credential"
 	"github.com/purser-agent/purser/pkg/helper"
 	"github.com/purser-agent/purser/pkg/policy"
+	"github.com/purser-agent/purser/pkg/redirect"
 	"github.com/purser-agent/purser/pkg/refresh"
 	"github.com/purser-agent/purser/pkg/store"
 	"github.com/purser-agent/purser/pkg/upstream"
@@ -38,7 +40,24 @@ func configCommand() *cobra.Command {
 	}
 	configFlag(c, &paths)
 	origin := c.Flags().Bool("origin", false, "say for each value in which file and line it was set")
+	const alppaca, usual = "from-alppaca", "/etc/alppaca"
+	folder := c.Flags().String(alppaca, "", "print a configuration that does what alppaca's in this folder does")
+	c.Flags().Lookup(alppaca).NoOptDefVal = usual
+	c.MarkFlagsMutuallyExclusive(alppaca, "config")
+	c.MarkFlagsMutuallyExclusive(alppaca, "origin")
+	c.Args = func(c *cobra.Command, args []string) error {
+		if len(args) == 1 && *folder == usual { // --from-alppaca FOLDER
+			*folder, args = args[0], nil
+		}
+		if c.Flags().Changed(alppaca) && *folder == "" {
+			return fmt.Errorf("--%s names no folder", alppaca)
+		}
+		return cobra.NoArgs(c, args)
+	}
 	c.RunE = func(*cobra.Command, []string) error {
+		if *folder != "" {
+			return migrate(*folder)
+		}
 		loaded, err := config.Load(configOptions(paths, os.Environ()))
 		if err != nil {
 			return usageError{err}
@@ -56,6 +75,31 @@ func configCommand() *cobra.Command {
 	return c
 }
 
+// migrate prints the configuration of an alppaca folder in the new form, and what it does
+// not honour.
+func migrate(folder string) error {
+	loaded, err := config.Load(configOptions([]string{folder}, nil))
+	if err != nil {
+		return usageError{err}
+	}
+	if loaded.Alppaca == "" {
+		return usageError{fmt.Errorf("%s: there is no ims_host, so this is no configuration of alppaca", folder)}
+	}
+	for _, notice := range loaded.Notices {
+		if notice != loaded.Alppaca { // which says what is printed below
+			fmt.Fprintln(os.Stderr, "purser: notice:", notice)
+		}
+	}
+	if _, set := loaded.Origin("user"); set {
+		fmt.Fprintln(os.Stderr, "purser: notice: user and group are left out: Purser has an account of its own")
+	}
+	text, err := loaded.Own("user", "group")
+	if err == nil {
+		_, err = fmt.Printf("## What alppaca did by %s, in Purser's form.\n%s", folder, text)
+	}
+	return err
+}
+
 func checkCommand() *cobra.Command {
 	var paths []string
 	c := &cobra.Command{
@@ -63,8 +107,10 @@ func checkCommand() *cobra.Command {
 		Short: "Validate the configuration, reach every upstream and fetch once",
 		Long: `Validate the configuration, look up the accounts that it names, try the files that
 it names as the account that will serve, reach every upstream and fetch everything
-once. Nothing that it fetches is kept or shown. A running daemon is not disturbed:
-what a login would use up, such as a secret ID behind a wrapping token, is left to it.`,
+once. Nothing that it fetches is kept or shown. Where purser redirect has installed its
+rules and the daemon runs, the way through the metadata addresses is tried as well. A
+running daemon is not disturbed: what a login would use up, such as a secret ID behind a
+wrapping token, is left to it.`,
 	}
 	configFlag(c, &paths)
 	offline := c.Flags().Bool("offline", false, "do not ask any upstream")
@@ -110,12 +156,26 @@ func check(ctx context.Context, c *config.Config, offline bool, out io.Writer) e
 		fmt.Fprintln(out, "warning:", warning)
 	}
 	defer discard(maps.Values(sources.byName))
+	failed := checkUpstreams(ctx, sources, offline, out)
+	var misled error
+	if !offline {
+		misled = checkInstalledRedirect(ctx, c, out)
+	}
+	if failed > 0 {
+		return errors.Join(misled, fmt.Errorf("%d of %d upstreams failed", failed, len(sources.byName)))
+	}
+	return misled
+}
+
+// checkUpstreams tries each upstream after those that may give its base, and returns how
+// many failed.
+func checkUpstreams(ctx context.Context, sources *sources, offline bool, out io.Writer) (failed int) {
 	loops := map[string]*refresh.Loop{}
 	for name, s := range sources.byName {
 		loops[name] = refresh.New(refresh.Options{Upstream: name, Source: s, Store: &store.Store{}, Claims: &refresh.Claims{}, Log: zerolog.Nop()})
 	}
 	sources.connect(loops)
-	failed, spared := 0, map[string]string{}
+	spared := map[string]string{}
 	for _, name := range sources.names() {
 		err := sources.byName[name].Check()
 		if spared[name] = spare(sources, name, spared); offline {
@@ -136,10 +196,24 @@ func check(ctx context.Context, c *config.Config, offline bool, out io.Writer) e
 			fmt.Fprintln(out, "  warning:", warning)
 		}
 	}
-	if failed > 0 {
-		return fmt.Errorf("%d of %d upstreams failed", failed, len(sources.byName))
+	return failed
+}
+
+// checkInstalledRedirect tries the redirect where it was installed, unless Purser does
+// not run at all.
+func checkInstalledRedirect(ctx context.Context, c *config.Config, out io.Writer) error {
+	if !redirect.Wanted() {
+		return nil
 	}
-	return nil
+	running, err := tryRules(ctx, redirects(c), out)
+	if !running {
+		fmt.Fprintln(out, "redirect: not tried, since purser is not running")
+		return nil
+	}
+	if err != nil {
+		err = fmt.Errorf("redirect: %w", err)
+	}
+	return err
 }
 
 // A spender is a source that cannot be asked without using up what the daemon needs to

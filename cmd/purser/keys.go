@@ -15,6 +15,7 @@ import (
 	"github.com/purser-agent/purser/pkg/config"
 	"github.com/purser-agent/purser/pkg/credential"
 	"github.com/purser-agent/purser/pkg/frontend/imds"
+	"github.com/purser-agent/purser/pkg/handover"
 )
 
 // Files of the runtime folder, beside the admin socket. systemd empties it at boot.
@@ -24,7 +25,8 @@ const (
 )
 
 // localKeys are the secrets between Purser and its clients on this host. They are
-// kept over a restart, because SDKs remember session tokens for hours.
+// kept over a restart, because SDKs remember session tokens for hours: the key of these
+// in memory where that can be carried over, otherwise in a file.
 type localKeys struct {
 	sessionTokens []byte
 	authorization credential.Secret
@@ -33,10 +35,27 @@ type localKeys struct {
 // runtimeFolder is where the admin socket and the local keys are.
 func runtimeFolder(c *config.Config) string { return filepath.Dir(c.Admin.Socket) }
 
-// loadKeys reads the local keys, or makes them.
-func loadKeys(folder string) (*localKeys, error) {
-	key, err := keep(filepath.Join(folder, sessionTokensFile), 0o600,
-		func(b []byte) bool { return len(b) == imds.TokenKeyBytes }, imds.NewTokenKey)
+// sessionKey is the key that was carried over a restart, otherwise that of the file, or
+// a new one. Where it is not certain that it will be carried the next time, the file is
+// made as well.
+func sessionKey(folder string, depot *handover.Depot, left *handover.State) ([]byte, error) {
+	useful := func(b []byte) bool { return len(b) == imds.TokenKeyBytes }
+	if left != nil && useful(left.SessionTokens) {
+		return left.SessionTokens, nil
+	}
+	path := filepath.Join(folder, sessionTokensFile)
+	if !depot.Certain() {
+		return keep(path, 0o600, useful, imds.NewTokenKey)
+	}
+	if key, err := readOwn(path, 0o600); err == nil && useful(key) {
+		return key, nil // of a start at which it was not certain
+	}
+	return imds.NewTokenKey(), nil
+}
+
+// loadKeys takes over, reads or makes the local keys.
+func loadKeys(folder string, depot *handover.Depot, left *handover.State) (*localKeys, error) {
+	key, err := sessionKey(folder, depot, left)
 	if err != nil {
 		return nil, err
 	}

@@ -15,7 +15,7 @@ import (
 
 func mustLoadKeys(t *testing.T, folder string) *localKeys {
 	t.Helper()
-	keys, err := loadKeys(folder)
+	keys, err := loadKeys(folder, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,7 +186,7 @@ func TestAKeyUnderAnotherNameElsewhereIsReplaced(t *testing.T) {
 }
 
 func TestAFolderThatTakesNoKeysIsAnError(t *testing.T) {
-	_, err := loadKeys(filepath.Join(t.TempDir(), "missing"))
+	_, err := loadKeys(filepath.Join(t.TempDir(), "missing"), nil, nil)
 	if err == nil || !strings.Contains(err.Error(), "missing") || !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v, want an error that names the folder", err)
 	}

@@ -78,7 +78,7 @@ Exit codes: 0 good, 1 failed, 2 wrong usage or configuration, 3 not running.`,
 	root.AddCommand(
 		serveCommand(), checkCommand(), configCommand(),
 		statusCommand(), refreshCommand(), waitCommand(), reloadCommand(),
-		credentialProcessCommand(), versionCommand(), manCommand(), helperCommand(),
+		redirectCommand(), credentialProcessCommand(), credentialsFileCommand(), versionCommand(), manCommand(), helperCommand(),
 	)
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()

@@ -19,8 +19,8 @@ import (
 
 const goodAnswer = `{"AccessKeyId":"ASIAEXAMPLE","SecretAccessKey":"s3cret/+<>","Token":"t0ken==","Expiration":"2026-11-23T05:00:00Z"}`
 
-// frontEnd starts a stand-in for the front end.
-func frontEnd(t *testing.T, handler http.HandlerFunc) (url string) {
+// startFrontEnd starts a stand-in for the front end.
+func startFrontEnd(t *testing.T, handler http.HandlerFunc) (url string) {
 	t.Helper()
 	s := httptest.NewServer(handler)
 	t.Cleanup(s.Close)
@@ -40,7 +40,7 @@ func tokenIn(t *testing.T, token string) string {
 func TestCredentialProcessAsksAsASDKWould(t *testing.T) {
 	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
 	var got *http.Request
-	url := frontEnd(t, func(w http.ResponseWriter, r *http.Request) {
+	url := startFrontEnd(t, func(w http.ResponseWriter, r *http.Request) {
 		got = r
 		io.WriteString(w, goodAnswer)
 	})
@@ -64,7 +64,7 @@ func TestCredentialProcessAsksAsASDKWould(t *testing.T) {
 }
 
 func TestCredentialProcessDoesWithoutATokenWhereThereIsNone(t *testing.T) {
-	url := frontEnd(t, func(w http.ResponseWriter, r *http.Request) {
+	url := startFrontEnd(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Values("Authorization") != nil {
 			t.Errorf("got authorization %q", r.Header.Values("Authorization"))
 		}
@@ -76,8 +76,8 @@ func TestCredentialProcessDoesWithoutATokenWhereThereIsNone(t *testing.T) {
 }
 
 func TestCredentialProcessSaysWhatToDoAndPrintsNothing(t *testing.T) {
-	elsewhere := frontEnd(t, func(http.ResponseWriter, *http.Request) { t.Error("a redirect was followed, with the token") })
-	url := frontEnd(t, func(w http.ResponseWriter, r *http.Request) {
+	elsewhere := startFrontEnd(t, func(http.ResponseWriter, *http.Request) { t.Error("a redirect was followed, with the token") })
+	url := startFrontEnd(t, func(w http.ResponseWriter, r *http.Request) {
 		switch name := strings.TrimPrefix(r.URL.Path, "/v2/credentials/"); name {
 		case "hang":
 			<-r.Context().Done()
@@ -159,11 +159,12 @@ func FuzzAnswerOfTheFrontEnd(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		var out bytes.Buffer
-		if err := writeProcess(&out, "web", body); err != nil {
-			if out.Len() > 0 {
-				t.Errorf("wrote %q beside an error", out.String())
-			}
+		c, whole := parseAnswered(body)
+		if !whole {
 			return
+		}
+		if err := writeProcess(&out, c); err != nil {
+			t.Fatal(err)
 		}
 		line, one := strings.CutSuffix(out.String(), "\n")
 		if !one || strings.ContainsAny(line, "\n\r\x00") {

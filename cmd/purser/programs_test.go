@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +12,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/purser-agent/purser/pkg/caller"
 	"github.com/purser-agent/purser/pkg/helper"
 	"github.com/purser-agent/purser/pkg/mock"
 )
@@ -165,5 +168,29 @@ func filesScene(t *testing.T) scene {
 			}
 		},
 		faults: faultsOf(mock.Vanished, mock.Empty, mock.Huge, mock.Incomplete, mock.Truncated, mock.Expired, mock.Malformed),
+	}
+}
+
+// TestAccountsComeFromTheHelper: what getent says arrives, with its exit code.
+func TestAccountsComeFromTheHelper(t *testing.T) {
+	accounts := accountsBy(programs)
+	for _, c := range []struct {
+		args    []string
+		printed string
+		exit    int
+	}{
+		{[]string{"/bin/sh", "-c", "echo found; exit 2"}, "found\n", 2},
+		{[]string{"/usr/bin/getent", "passwd", "--", "root"}, "root:x:0:0:root:/root:/bin/bash\n", 0},
+	} {
+		printed, exit, err := accounts.Run(t.Context(), c.args, 1000)
+		if string(printed) != c.printed || exit != c.exit || err != nil {
+			t.Errorf("%v: got %q, %d, %v", c.args, printed, exit, err)
+		}
+	}
+	if _, _, err := accounts.Run(t.Context(), []string{"/does/not/exist"}, 1000); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a getent that is not there: %v", err)
+	}
+	if _, err := accounts.UID(t.Context(), "no-such-account"); !errors.Is(err, caller.ErrUnknownAccount) {
+		t.Errorf("an account that is not there: %v", err)
 	}
 }

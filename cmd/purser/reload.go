@@ -65,6 +65,9 @@ func (a *agent) tryReload(ctx, life context.Context, load func() (*config.Config
 	if err != nil {
 		return err
 	}
+	if err := a.sandbox.Check(laterNeeds(next, sources.byName)); err != nil {
+		return fmt.Errorf("%w; this needs a restart, nothing was changed", err)
+	}
 	fronts, err := a.newFronts(next)
 	if err != nil {
 		return err
@@ -120,6 +123,7 @@ func needRestart(present, next *config.Config) (keys []string) {
 		{"group", present.Group, next.Group},
 		{"connections", present.Connections, next.Connections},
 		{"log.format", present.Log.Format, next.Log.Format},
+		{"sandbox", present.Sandbox, next.Sandbox},
 	} {
 		if !reflect.DeepEqual(c.before, c.then) {
 			keys = append(keys, c.key)

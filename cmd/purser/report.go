@@ -43,7 +43,7 @@ func (a *agent) state() status.Report {
 	ready, missing := a.ready.Ready()
 	r := status.Report{
 		Version: version, PID: os.Getpid(), UptimeSeconds: int64(time.Since(a.started).Seconds()),
-		Ready: ready, Missing: missing,
+		Ready: ready, Missing: missing, Sandbox: a.confinement(),
 	}
 	a.mu.Lock()
 	r.Notices = slices.Clone(a.config.Notices)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/purser-agent/purser/pkg/caller"
 	"github.com/purser-agent/purser/pkg/config"
+	"github.com/purser-agent/purser/pkg/handover"
 	"github.com/purser-agent/purser/pkg/helper"
 	"github.com/purser-agent/purser/pkg/server"
 	"github.com/purser-agent/purser/pkg/status"
@@ -78,11 +79,19 @@ func serve(paths []string) error {
 
 	life, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	bound, err := bind(life, c, log)
+	depot, left, sockets, err := handover.Open(inherited())
+	if err != nil {
+		log.Warn().Err(err).Msg("everything is fetched anew")
+	}
+	bound, err := bind(life, c, sockets, log)
 	if err != nil {
 		return err
 	}
 	defer bound.close()
+	keys, err := loadKeys(runtimeFolder(c), depot, left)
+	if err != nil {
+		return err
+	}
 	if err := giveUpRoot(bound.account, log); err != nil {
 		return err
 	}
@@ -96,33 +105,39 @@ func serve(paths []string) error {
 		return err
 	}
 	defer resolver.Close()
-	a, err := newAgent(c, log, bound.keys, bound.listeners, resolver, programs)
+	a, err := newAgent(c, log, keys, bound.listeners, resolver, programs)
 	if err != nil {
 		return err
 	}
-	a.blind = blind
-	return a.run(life, bound, hangups, func() (*config.Config, error) {
-		next, err := loadConfig(paths)
-		if err == nil {
-			if _, set := next.Origin("admin", "socket"); !set {
-				next.Admin.Socket = c.Admin.Socket // where it was placed at the start
-			}
+	a.blind, a.depot = blind, depot
+	a.takeBack(left)
+	if err := a.confine(paths, programs); err != nil {
+		return err
+	}
+	return a.run(life, bound, hangups, func() (*config.Config, error) { return loadAgain(paths, c) })
+}
+
+// loadAgain loads the configuration for a reload.
+func loadAgain(paths []string, before *config.Config) (*config.Config, error) {
+	next, err := loadConfig(paths)
+	if err == nil {
+		if _, set := next.Origin("admin", "socket"); !set {
+			next.Admin.Socket = before.Admin.Socket // where it was placed at the start
 		}
-		return next, err
-	})
+	}
+	return next, err
 }
 
 // bound is everything that may need root to open.
 type bound struct {
 	starter   uint32 // the uid before root is given up
 	account   account
-	keys      *localKeys
 	listeners []*server.Listener
 	telemetry net.Listener // nil if telemetry is off
 	admin     net.Listener
 }
 
-func bind(ctx context.Context, c *config.Config, log zerolog.Logger) (b *bound, err error) {
+func bind(ctx context.Context, c *config.Config, sockets []*os.File, log zerolog.Logger) (b *bound, err error) {
 	b = &bound{starter: uint32(os.Geteuid())}
 	defer func() {
 		if err != nil {
@@ -132,7 +147,7 @@ func bind(ctx context.Context, c *config.Config, log zerolog.Logger) (b *bound, 
 	if b.account, err = serviceAccount(ctx, c, log); err != nil {
 		return b, usageError{err}
 	}
-	if b.listeners, err = server.Listen(ctx, specs(c), inherited()); err != nil {
+	if b.listeners, err = server.Listen(ctx, specs(c), sockets); err != nil {
 		return b, err
 	}
 	if c.Telemetry.Listen.IsValid() {
@@ -140,10 +155,7 @@ func bind(ctx context.Context, c *config.Config, log zerolog.Logger) (b *bound, 
 			return b, fmt.Errorf("telemetry.listen: %w", err)
 		}
 	}
-	if b.admin, err = status.Listen(c.Admin.Socket); err != nil {
-		return b, err
-	}
-	b.keys, err = loadKeys(runtimeFolder(c))
+	b.admin, err = status.Listen(c.Admin.Socket)
 	return b, err
 }
 
@@ -224,9 +236,7 @@ func (a *agent) run(life context.Context, b *bound, hangups <-chan os.Signal, lo
 	a.gate.Commit(rules)
 	a.warn(rules.Warnings)
 	admin := a.adminServer(b.starter, start.Admin.Group, reload)
-	for _, l := range a.lines {
-		l.start(ctx)
-	}
+	a.startLines(ctx)
 	a.progress()
 
 	parts.Go(func() { failed(a.server.Serve(b.listeners...)) })
@@ -238,6 +248,8 @@ func (a *agent) run(life context.Context, b *bound, hangups <-chan os.Signal, lo
 	parts.Go(func() { failed(a.awaitReady(ctx, start.Ready.Timeout)) })
 	parts.Go(func() { a.watchAccounts(ctx) })
 	parts.Go(func() { tuneGarbage(ctx) })
+	parts.Go(func() { failed(a.watchHelper(ctx)) })
+	parts.Go(func() { a.keepStock(ctx) })
 	parts.Go(func() { reloadOnHangup(ctx, hangups, reload) })
 
 	<-ctx.Done()
@@ -252,6 +264,7 @@ func (a *agent) run(life context.Context, b *bound, hangups <-chan os.Signal, lo
 	for _, l := range a.running() {
 		<-l.ended
 	}
+	a.leaveLast()
 	a.log.Info().Msg("stopped")
 	if life.Err() != nil { // a signal is no error
 		return nil

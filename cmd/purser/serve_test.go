@@ -44,6 +44,7 @@ func TestEverySettingIsTakenOverByAReloadOrNeedsARestart(t *testing.T) {
 		"group":       {`group: other`, true},
 		"connections": {`connections: {per_user: 100}`, true},
 		"log.format":  {`log: {format: console}`, true},
+		"sandbox":     {`sandbox: {seccomp: false}`, true},
 		"log.level":   {`log: {level: debug}`, false},
 		"aws":         {`aws: {imds_v1: true}`, false},
 		"ecs":         {`ecs: {authorization: false}`, false},
@@ -129,7 +130,7 @@ func TestAStartThatFailsLeavesNothingBound(t *testing.T) {
 			if test.name != "the admin socket" {
 				c.Admin.Socket = filepath.Join(folder, "purser.sock")
 			}
-			b, err := bind(t.Context(), c, zerolog.Nop())
+			b, err := bind(t.Context(), c, nil, zerolog.Nop())
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Fatalf("got error %v, want %s", err, test.want)
 			}

@@ -22,6 +22,11 @@ var ErrUnknownAccount = errors.New("no such account")
 //
 // The zero value is ready; it is safe for concurrent use.
 type Accounts struct {
+	// Run, if set, runs getent, where a child of this process cannot be had: args are
+	// its path and arguments, most bounds in bytes what it prints. An error is one to
+	// start it, or that it was ended.
+	Run func(ctx context.Context, args []string, most int) (printed []byte, exit int, err error)
+
 	dir    string        // where passwd and group are; /etc if empty
 	getent string        // the command; the system's if empty
 	wait   time.Duration // for one answer; getentWait if zero

@@ -34,8 +34,30 @@ func (a Accounts) ask(ctx context.Context, database string, keys ...string) ([]b
 	}
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(a.wait, getentWait))
 	defer cancel()
-	answer := &boundedBuffer{room: answerBound}
-	getent := exec.CommandContext(ctx, cmp.Or(a.getent, getentPath), append([]string{database, "--"}, keys...)...)
+	run := a.Run
+	if run == nil {
+		run = child
+	}
+	answer, exit, err := run(ctx, append([]string{cmp.Or(a.getent, getentPath), database, "--"}, keys...), answerBound)
+	switch {
+	case ctx.Err() != nil:
+		return nil, fmt.Errorf("the directory did not answer (getent %s): %w", database, ctx.Err())
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, ErrUnknownAccount
+	case err != nil:
+		return nil, fmt.Errorf("getent %s: %w", database, err)
+	case exit == getentNotFound:
+		return answer, ErrUnknownAccount
+	case exit != 0:
+		return nil, fmt.Errorf("getent %s: exit status %d", database, exit)
+	}
+	return answer, nil
+}
+
+// child runs a program as a child of this process.
+func child(ctx context.Context, args []string, most int) (printed []byte, exit int, err error) {
+	answer := &boundedBuffer{room: most}
+	getent := exec.CommandContext(ctx, args[0], args[1:]...)
 	getent.Env = []string{"PATH=/usr/bin:/bin", "LC_ALL=C"}
 	getent.Dir = "/"
 	getent.Stdout = answer
@@ -43,19 +65,11 @@ func (a Accounts) ask(ctx context.Context, database string, keys ...string) ([]b
 	getent.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	getent.Cancel = func() error { return syscall.Kill(-getent.Process.Pid, syscall.SIGKILL) }
 	getent.WaitDelay = 100 * time.Millisecond
-	err := getent.Run()
-	switch {
-	case ctx.Err() != nil:
-		return nil, fmt.Errorf("the directory did not answer (getent %s): %w", database, ctx.Err())
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, ErrUnknownAccount
-	case err == nil:
-		return answer.text, nil
+	err = getent.Run()
+	if ended, ok := errors.AsType[*exec.ExitError](err); ok && ended.ExitCode() >= 0 {
+		return answer.text, ended.ExitCode(), nil
 	}
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.ExitCode() == getentNotFound {
-		return answer.text, ErrUnknownAccount
-	}
-	return nil, fmt.Errorf("getent %s: %w", database, err)
+	return answer.text, 0, err
 }
 
 // askable reports whether a directory may be asked for a name from a configuration

@@ -130,6 +130,17 @@ func connect(kind string, to netip.AddrPort) (int, error) {
 			return 0, err
 		}
 	}
+	if from, ok := strings.CutPrefix(kind, "from "); ok {
+		own, err := netip.ParseAddrPort(from)
+		if err != nil {
+			return 0, err
+		}
+		err = errors.Join(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1),
+			unix.Bind(fd, &unix.SockaddrInet4{Port: int(own.Port()), Addr: own.Addr().As4()}))
+		if err != nil {
+			return 0, err
+		}
+	}
 	return fd, unix.Connect(fd, address)
 }
 

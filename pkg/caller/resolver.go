@@ -10,11 +10,22 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
+
+	"golang.org/x/time/rate"
 )
 
 // maxQueries is how many look-ups run at once at most; there are no more than
 // processors, as a look-up never waits for anything else.
 const maxQueries = 16
+
+// How often at most a client is searched for that is not where it seems to be, in the
+// long run and at once. The kernel goes through its whole table of connections for it,
+// which takes milliseconds on a large machine.
+const (
+	searchesPerSecond = 20
+	searchesAtOnce    = 200
+)
 
 // ErrNoUnits is a host on which systemd units cannot be told apart: it shows this
 // process no cgroup2 hierarchy or only a part, or its kernel, older than Linux 5.8,
@@ -31,7 +42,8 @@ type Origin struct {
 	Local bool
 	// Identity is who the client is. A client of an address with a zone, in another
 	// network namespace, bound to one network interface, or with its socket already
-	// closed is unknown.
+	// closed is unknown. So is one whose port was changed on the way (see remapped)
+	// while others than its user and cgroup are connected to the same destination.
 	Identity Identity
 }
 
@@ -45,6 +57,10 @@ type Resolver struct {
 	cgroups  hierarchy  // empty if noUnits is set
 	units    *unitTable // nil if noUnits is set
 	noUnits  error
+
+	// For clients that are not where they seem to be.
+	searching sync.Mutex
+	searches  *rate.Limiter
 }
 
 // New returns a Resolver. It needs no privilege, neither now nor later.
@@ -53,7 +69,7 @@ func New() (*Resolver, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Resolver{queries: queries, overflow: readOverflow()}
+	r := &Resolver{queries: queries, overflow: readOverflow(), searches: rate.NewLimiter(searchesPerSecond, searchesAtOnce)}
 	if err := r.useCgroups(); err != nil {
 		r.noUnits = fmt.Errorf("%w: %w", ErrNoUnits, err)
 	}
@@ -118,11 +134,33 @@ func (r *Resolver) Resolve(conn *net.TCPConn) (Origin, error) {
 		}
 		local, unread := r.hosts.contains(origin.Peer.Addr())
 		origin.Local, err = local, errors.Join(err, unread)
+		if local && err == nil && destination != unmapped(conn.LocalAddr()) {
+			origin.Identity, err = r.identifyRemapped(origin.Peer, destination)
+		}
 	}
 	if err != nil {
 		return origin, fmt.Errorf("identify %s: %w", origin.Peer, err)
 	}
 	return origin, nil
+}
+
+// identifyRemapped is for a client of this host that seems to come from another port
+// than its own. There are few: one search at a time has to do, and so many in a second
+// that whoever connects and is gone again keeps nothing busy with them.
+func (r *Resolver) identifyRemapped(peer, destination netip.AddrPort) (Identity, error) {
+	if !r.searches.Allow() {
+		return Identity{}, nil
+	}
+	r.searching.Lock()
+	defer r.searching.Unlock()
+	found, err := remapped(peer, destination)
+	switch {
+	case errors.Is(err, errNoSocket):
+		return Identity{}, nil
+	case err != nil:
+		return Identity{}, err
+	}
+	return r.identify(found)
 }
 
 // identify turns an open client socket of this host into who the client is.

@@ -63,6 +63,7 @@ func (l *loader) alppaca(tree map[string]any) map[string]any {
 	a.set("ims_host", true, "aws", "imds_v1")
 	a.set("ims_host", []any{"*"}, "grants", Everyone, "credentials")
 	a.notice("ims_host", "these are keys of alppaca; in the new form: "+flow(a.layer))
+	l.newForm = &l.notices[len(l.notices)-1]
 	return a.layer
 }
 

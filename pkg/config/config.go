@@ -36,6 +36,7 @@ type Config struct {
 	Ready       Ready       `koanf:"ready"`
 	OnDemand    OnDemand    `koanf:"on_demand"`
 	Connections Connections `koanf:"connections"`
+	Sandbox     Sandbox     `koanf:"sandbox"`
 	// Upstreams holds where credentials come from, by name.
 	Upstreams map[string]Upstream `koanf:"upstreams"`
 	// Grants holds who may have what, by name.
@@ -48,6 +49,9 @@ type Config struct {
 	Files []string
 	// Notices are lines for an administrator about keys that were translated.
 	Notices []string
+	// Alppaca is the one of Notices that has alppaca's keys in the new form, empty if
+	// there are none.
+	Alppaca string
 
 	origins origins
 }
@@ -130,6 +134,12 @@ type Connections struct {
 	PerUser int `koanf:"per_user"`
 }
 
+// Sandbox says which means of the kernel confine the daemon once it has started.
+type Sandbox struct {
+	Landlock bool `koanf:"landlock"`
+	Seccomp  bool `koanf:"seccomp"`
+}
+
 // An Upstream is one place that credentials come from.
 type Upstream struct {
 	Kind string `koanf:"kind"`
@@ -138,11 +148,16 @@ type Upstream struct {
 	Refresh  Refresh `koanf:"refresh"`
 	// Options is what Options.Kinds returned for Kind, filled.
 	Options any
+
+	identity identity
 }
 
 // Equal reports whether both sections mean the same, so that a reload can leave
 // this upstream alone.
-func (u Upstream) Equal(other Upstream) bool { return reflect.DeepEqual(u, other) }
+func (u Upstream) Equal(other Upstream) bool {
+	u.identity, other.identity = nil, nil // the same can be written in several ways
+	return reflect.DeepEqual(u, other)
+}
 
 // Refresh says when an upstream is asked again.
 type Refresh struct {
@@ -184,6 +199,7 @@ func defaults() *Config {
 		ECS:         ECS{Authorization: true},
 		OnDemand:    OnDemand{Wait: 400 * time.Millisecond},
 		Connections: Connections{Most: 4096, PerUser: 512},
+		Sandbox:     Sandbox{Landlock: true, Seccomp: true},
 	}
 }
 

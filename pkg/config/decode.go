@@ -158,6 +158,7 @@ func (l *loader) upstream(at path, from any, into reflect.Value) {
 		return
 	}
 	kind, _ := section["kind"].(string)
+	into.Addr().Interface().(*Upstream).identity = newIdentity(section)
 	if newOptions := l.options.Kinds[kind]; newOptions != nil {
 		options := newOptions()
 		into.FieldByName("Options").Set(reflect.ValueOf(options))

@@ -60,6 +60,9 @@ func load(options Options, defaultFile, defaultFolder string) (*Config, error) {
 	c.origins = l.origins
 	c.Files = l.names
 	c.Notices = l.notices.lines()
+	if l.newForm != nil {
+		c.Alppaca = l.newForm.Error()
+	}
 	if c.Group == "" {
 		c.Group = c.User
 	}
@@ -87,6 +90,7 @@ type loader struct {
 	problems    problems
 	spoiled     spoiled
 	notices     problems
+	newForm     *Problem // of alppaca's keys, one of notices
 }
 
 // variable returns the value of a variable of the environment. Of two the last

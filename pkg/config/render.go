@@ -21,7 +21,16 @@ import (
 // printed can be loaded again and means the same. With origins, a comment tells
 // where each value was set.
 func (c *Config) YAML(origins bool) ([]byte, error) {
-	p := printer{origins: c.origins, comments: origins}
+	return c.print(printer{origins: c.origins, comments: origins})
+}
+
+// Own prints in the same form what was set, without defaults: what to put into a file
+// of one's own, but for some keys at the top.
+func (c *Config) Own(without ...string) ([]byte, error) {
+	return c.print(printer{origins: c.origins, own: true, without: without})
+}
+
+func (c *Config) print(p printer) ([]byte, error) {
 	root := &yaml.Node{Kind: yaml.MappingNode}
 	p.section(nil, root, reflect.ValueOf(c).Elem())
 	var out bytes.Buffer
@@ -40,6 +49,8 @@ func (c *Config) YAML(origins bool) ([]byte, error) {
 type printer struct {
 	origins  origins
 	comments bool
+	own      bool     // leave out what nobody set
+	without  []string // keys at the top to leave out
 }
 
 // section adds the fields of a struct to a node.
@@ -54,9 +65,12 @@ func (p *printer) section(at path, to *yaml.Node, from reflect.Value) {
 
 // add adds one key, unless it is empty and nobody set it.
 func (p *printer) add(at path, to *yaml.Node, value reflect.Value) {
+	if len(at) == 1 && slices.Contains(p.without, at[0]) {
+		return
+	}
 	_, set := p.origins[at.id()]
 	node := p.node(at, value)
-	if node == nil || !set && empty(node) {
+	if node == nil || !set && (empty(node) || p.own && node.Kind != yaml.MappingNode) {
 		return
 	}
 	var key yaml.Node

@@ -3,7 +3,6 @@ package e2e
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -11,7 +10,7 @@ import (
 	"github.com/purser-agent/purser/pkg/e2e/harness"
 )
 
-// A bootedHost is a host with Purser as its unit file starts it, an upstream, and the
+// A bootedHost is a host with Purser as its package installs it, an upstream, and the
 // redirect.
 type bootedHost struct {
 	*harness.Host
@@ -26,8 +25,8 @@ const hostConfig = `listen:
 log: {level: trace}
 `
 
-// bootHost boots a host that has everything but a running Purser.
-func bootHost(t *testing.T, grants string) *bootedHost {
+// bootBare boots a host without Purser, beside an upstream.
+func bootBare(t *testing.T, flags ...string) *bootedHost {
 	t.Helper()
 	needsRoot(t)
 	_, err := os.Stat("/usr/bin/systemd-nspawn")
@@ -37,7 +36,7 @@ func bootHost(t *testing.T, grants string) *bootedHost {
 
 	host, err := harness.NewHost()
 	must(t, err)
-	h := &bootedHost{Host: host, t: t, mock: startMock(t, "--role", "test_role", "--role", "finance")}
+	h := &bootedHost{Host: host, t: t, mock: startMock(t, flags...)}
 	t.Cleanup(func() {
 		if t.Failed() {
 			out, _ := h.Run("journalctl", "--no-pager", "-o", "short-precise", "-n", "60", "-u", "purser")
@@ -47,21 +46,19 @@ func bootHost(t *testing.T, grants string) *bootedHost {
 			t.Error(err)
 		}
 	})
-	root, err := harness.Root()
-	must(t, err)
-	for _, name := range []string{"purser", "purser-mock"} {
-		binary, err := harness.Binary(name)
-		must(t, err)
-		must(t, h.Copy(binary, "/usr/bin/"+name))
-	}
-	must(t, h.Copy(goClient(t), "/usr/bin/goclient"))
-	unit, err := os.ReadFile(filepath.Join(root, "systemd", "purser.service"))
-	must(t, err)
-	must(t, h.Write("/usr/lib/systemd/system/purser.service", string(unit), 0o644))
-	must(t, h.Write("/usr/lib/sysusers.d/purser.conf", "u purser - \"Purser\" /nonexistent\n", 0o644))
 	must(t, h.Boot())
-	h.must("systemd-sysusers")
 	h.upstream = newRecorder(t, loopback(t, h.Network()), h.mock.Server())
+	return h
+}
+
+// bootHost boots a host that has everything but a running Purser.
+func bootHost(t *testing.T, grants string) *bootedHost {
+	t.Helper()
+	needsPackages(t)
+	h := bootBare(t, "--role", "test_role", "--role", "finance")
+	must(t, h.Copy(debian.path(dist(t), "purser", released(t)), "/srv/purser.deb"))
+	h.must("dpkg", "--install", "/srv/purser.deb")
+	must(t, h.Copy(goClient(t), "/usr/bin/goclient"))
 	h.configure(grants)
 	must(t, h.Network().Redirect(frontPort))
 	must(t, h.Network().RedirectIPv6(frontPort))
@@ -268,35 +265,5 @@ func TestCallersInPursersOwnUnitGetNothing(t *testing.T) {
 	h.must("systemctl", "start", "purser")
 	if got := h.must("cat", "/run/purser/role"); got != "none" {
 		t.Errorf("a process of purser.service gets %q", got)
-	}
-}
-
-// TestSocketActivationRefusesNobodyDuringARestart: systemd keeps the socket,
-// so clients wait for the next Purser instead.
-func TestSocketActivationRefusesNobodyDuringARestart(t *testing.T) {
-	h := bootHost(t, everything)
-	must(t, h.Write("/etc/systemd/system/purser.socket", `[Socket]
-ListenStream=127.0.0.1:25772
-FileDescriptorName=main
-Service=purser.service
-`, 0o644))
-	h.must("systemctl", "daemon-reload")
-	h.must("systemctl", "start", "purser.socket")
-	h.must("systemctl", "start", "purser")
-	loop := fmt.Sprintf("i=0; while [ ! -e /run/enough ]; do curl -sS -m 5 -o /dev/null -X PUT -H '%s: 60' http://169.254.169.254/latest/api/token || exit; i=$((i+1)); done; echo $i", ttlHeader)
-	done := make(chan harness.Result, 1)
-	go func() {
-		r, _ := h.Unit("looping", "root", "/bin/sh", "-c", loop)
-		done <- r
-	}()
-	for range 3 {
-		time.Sleep(300 * time.Millisecond)
-		h.must("systemctl", "restart", "purser")
-	}
-	h.must("touch", "/run/enough")
-	r := <-done
-	t.Logf("connections through three restarts: %s", strings.TrimSpace(r.Stdout))
-	if r.Exit != 0 {
-		t.Errorf("a client noticed a restart: %s%s", r.Stdout, r.Stderr)
 	}
 }

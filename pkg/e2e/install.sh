@@ -1,8 +1,8 @@
 #!/bin/bash
 # Installs what the tests need: a C compiler for the race detector, the real AWS
-# clients, tools for network namespaces, a TPM emulator, a small Debian that
-# systemd-nspawn boots, and a real Vault, which takes minutes to build the first time.
-# Running it again is quick.
+# clients, tools for network namespaces and for packages, a TPM emulator, a small Debian
+# that systemd-nspawn boots, and a real Vault, which takes minutes to build the first
+# time. Running it again is quick.
 #
 # What cannot be had (no root, no registry) is named, and the tests that need it skip;
 # with CI=true that is a failure instead.
@@ -10,11 +10,11 @@ set -euo pipefail
 cd "$(dirname "$0")"
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/purser-e2e
-tree=$cache/debian
-packages=(gcc libc6-dev curl python3-boto3 awscli nodejs iproute2 iptables util-linux faketime
-	systemd-container debootstrap shellcheck tinyproxy-bin swtpm)
+tree=$cache/host
+packages=(gcc libc6-dev curl python3-boto3 awscli nodejs iproute2 iptables nftables util-linux faketime
+	systemd-container debootstrap shellcheck tinyproxy-bin swtpm debhelper dpkg-dev lintian rpm rpmlint)
 # Changing this list makes a new tree.
-inside=systemd,systemd-sysv,dbus,iproute2,iptables,curl
+inside=systemd,systemd-sysv,dbus,iproute2,iptables,curl,rpm,python3-boto3,awscli,python3-cffi-backend
 
 missing=0
 lacks() {
@@ -71,7 +71,8 @@ install_tree() {
 	mkdir -p "$cache"
 	rm -rf "$tree" "$tree.made" "$tree.new"
 	if debootstrap --variant=minbase --include="$inside" "$codename" "$tree.new" "$mirror" >"$tree.log" 2>&1; then
-		rm -rf "$tree.new"/var/cache/apt/archives/*.deb "$tree.new"/var/lib/apt/lists/*
+		rm -rf "$tree.new"/var/cache/apt/archives/*.deb "$tree.new"/var/lib/apt/lists/* \
+			"$tree.new"/usr/share/{doc,man,info,locale}/* "$tree.new"/usr/share/awscli/examples
 		mv "$tree.new" "$tree"
 		echo "$codename $inside" >"$tree.made"
 	else

@@ -151,7 +151,7 @@ echo "{\"Version\": 1, \"AccessKeyId\": \"$id\", \"SecretAccessKey\": \"%s/$id\"
 `
 
 // startLogin runs an agent that gets its keys from the program.
-func startLogin(t *testing.T, files shelf) *harness.Agent {
+func startLogin(t *testing.T, files shelf, more ...string) *harness.Agent {
 	t.Helper()
 	files.put("login", fmt.Sprintf(login, harness.Marker))
 	files.put("mood", "")
@@ -160,7 +160,7 @@ func startLogin(t *testing.T, files shelf) *harness.Agent {
 		must(t, os.Chmod(files.path(name), 0o666))
 	}
 	return startAgent(t, harness.AgentOptions{Config: fmt.Sprintf(
-		"upstreams: {login: {kind: process, credentials: {test_role: {command: [%q], timeout: 2s}}}}\n", files.path("login")) + everything})
+		"upstreams: {login: {kind: process, credentials: {test_role: {command: [%q], timeout: 2s}}}}\n", files.path("login")) + everything + strings.Join(more, "")})
 }
 
 func refresh(t *testing.T, agent *harness.Agent) harness.Result {
@@ -316,9 +316,26 @@ func TestHelperAndProgramsEndWithAKilledDaemon(t *testing.T) {
 	must(t, agent.Start())
 }
 
-func TestAHelperThatIsKilledIsReplaced(t *testing.T) {
+// TestAHelperThatIsKilledInTheSandboxChangesNothing: it cannot be replaced there, and
+// where nothing takes over, what is in stock is served on.
+func TestAHelperThatIsKilledInTheSandboxChangesNothing(t *testing.T) {
 	files := newShelf(t)
 	agent := startLogin(t, files)
+	m := newMetadata(t, agent)
+	before := parse(t, m.document(t, "test_role")).AccessKeyID
+	must(t, syscall.Kill(helperOf(t, agent), syscall.SIGKILL))
+	must(t, harness.Await(5*time.Second, func() error {
+		if r := refresh(t, agent); !strings.Contains(r.Stderr, "has ended, and the sandbox lets this process start no other: restart it") {
+			return fmt.Errorf("refresh: exit %d, %s", r.Exit, r.Stderr)
+		}
+		return nil
+	}))
+	awaitKey(t, m, before)
+}
+
+func TestAHelperThatIsKilledIsReplaced(t *testing.T) {
+	files := newShelf(t)
+	agent := startLogin(t, files, "sandbox: {landlock: false, seccomp: false}\n")
 	m := newMetadata(t, agent)
 	before := parse(t, m.document(t, "test_role")).AccessKeyID
 	helper := helperOf(t, agent)

@@ -25,6 +25,9 @@ type View interface {
 	// IMDSv1 reports whether the caller may ask the AWS metadata service without a
 	// session token.
 	IMDSv1() bool
+	// Pending reports whether Names may become longer, because not every upstream has
+	// said what it grants.
+	Pending() bool
 }
 
 // A Request is one HTTP request and what is known of who sent it.

@@ -192,6 +192,7 @@ type fakeView struct{ err error }
 
 func (fakeView) Names() []string { return []string{"keys"} }
 func (fakeView) IMDSv1() bool    { return false }
+func (fakeView) Pending() bool   { return false }
 func (v fakeView) Get(_ context.Context, key credential.Key) (credential.Credential, error) {
 	switch {
 	case v.err != nil:

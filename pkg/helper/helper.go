@@ -46,6 +46,7 @@ type Helper struct {
 	slots chan struct{}
 	stop  context.CancelFunc
 	kept  sync.WaitGroup
+	gone  chan struct{} // closed when the last helper has ended
 
 	mu      sync.Mutex // guards all below
 	conn    *net.UnixConn
@@ -53,13 +54,14 @@ type Helper struct {
 	why     error // there is no helper
 	last    uint64
 	running map[uint64]chan answer // closed without an answer if the helper ended
+	final   bool                   // there will be no other helper
 }
 
-// Start starts the helper and, if it ends, another one, after a pause that grows. That
-// it cannot be started is for Run to say, as not every configuration needs it. Close
+// Start starts the helper and, until Last, another one if it ends, after a pause that
+// grows. That it cannot be started is for Run to say, as not every configuration needs it. Close
 // must be called at the end.
 func Start(log zerolog.Logger) *Helper {
-	h := &Helper{log: log, home: "/", slots: make(chan struct{}, mostAtOnce), running: map[uint64]chan answer{}}
+	h := &Helper{log: log, home: "/", slots: make(chan struct{}, mostAtOnce), gone: make(chan struct{}), running: map[uint64]chan answer{}}
 	if me, err := user.LookupId(fmt.Sprint(os.Geteuid())); err == nil && strings.HasPrefix(me.HomeDir, "/") {
 		h.home = me.HomeDir
 	}
@@ -69,6 +71,33 @@ func Start(log zerolog.Logger) *Helper {
 	h.kept.Go(func() { h.keep(ctx, sync.OnceFunc(func() { close(first) })) })
 	<-first
 	return h
+}
+
+// errLast is why there is no helper any more.
+var errLast = errors.New("the helper that runs programs has ended, and the sandbox lets this process start no other: restart it")
+
+// Last says that this process cannot start another helper from now on. What it returns is
+// closed when the present one ends before Close; where there is none, it never is.
+func (h *Helper) Last() <-chan struct{} {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.final = true
+	if h.conn == nil {
+		return nil
+	}
+	return h.gone
+}
+
+// over reports whether there will be no other helper after one that ended.
+func (h *Helper) over() bool {
+	h.mu.Lock()
+	final := h.final
+	h.mu.Unlock()
+	if final {
+		h.lose(errLast)
+		close(h.gone)
+	}
+	return final
 }
 
 // Close ends the helper and all that it runs.
@@ -100,6 +129,10 @@ func (h *Helper) keep(ctx context.Context, ready func()) {
 		if time.Since(began) >= longestPause {
 			pause = firstPause
 		}
+		if h.over() {
+			h.log.Error().Err(err).Msg("the helper that runs programs ended, and there can be no other")
+			return
+		}
 		h.lose(fmt.Errorf("the helper that runs programs is not there (%w); another one is started within %v", err, longestPause))
 		h.log.Error().Err(err).Stringer("retry_in", pause).Msg("the helper that runs programs ended")
 		ready()
@@ -107,6 +140,9 @@ func (h *Helper) keep(ctx context.Context, ready func()) {
 		case <-ctx.Done():
 			return
 		case <-time.After(pause):
+		}
+		if h.over() {
+			return
 		}
 		pause = min(2*pause, longestPause)
 	}

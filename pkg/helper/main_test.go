@@ -342,37 +342,6 @@ func (h *Helper) pid() int {
 	return h.process.Pid
 }
 
-func TestAHelperThatDiesIsReplacedAndItsProgramsGoWithIt(t *testing.T) {
-	h := start(t)
-	file := filepath.Join(t.TempDir(), "pid")
-	first := h.pid()
-	ended := make(chan error, 1)
-	go func() {
-		_, err := h.Run(t.Context(), sh("echo $$ > "+file+"; exec sleep 300"), func(string) {})
-		ended <- err
-	}()
-	pid := written(t, file)
-	if err := unix.Kill(first, unix.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-ended; err == nil || err.Error() != "program /bin/sh: the helper that runs programs ended meanwhile; another one is being started" {
-		t.Errorf("got %v", err)
-	}
-	gone(t, pid)
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		_, _, err := run(t, h, sh("true"))
-		if err == nil {
-			break
-		}
-		if !strings.Contains(err.Error(), "the helper that runs programs") || time.Now().After(end) {
-			t.Fatal(err)
-		}
-	}
-	if h.pid() == first {
-		t.Error("it is the same helper")
-	}
-}
-
 func TestCloseEndsWhatRuns(t *testing.T) {
 	h := Start(zerolog.New(t.Output()))
 	file := filepath.Join(t.TempDir(), "pids")

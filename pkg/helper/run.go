@@ -24,7 +24,7 @@ const path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 const endingTime = 5 * time.Second
 
 // errHelper is a helper that ended while it ran a program.
-var errHelper = errors.New("the helper that runs programs ended meanwhile; another one is being started")
+var errHelper = errors.New("the helper that runs programs ended meanwhile")
 
 // Run implements upstream.Programs. What of its standard output or its environment turns
 // up on standard error too, as the trace of a shell script would show it, is left out
@@ -72,10 +72,14 @@ func (h *Helper) Run(ctx context.Context, p upstream.Program, diagnose func(line
 	case !whole:
 		return nil, fault(upstream.ClassTooLarge, fmt.Errorf("it printed more than %d bytes and was killed", p.Most))
 	}
-	if class, err := verdict(p, a); err != nil {
-		return nil, fault(class, err)
+	class, err := verdict(p, a)
+	if err == nil {
+		return text, nil
 	}
-	return text, nil
+	if _, itself := errors.AsType[upstream.ExitError](err); !itself {
+		text = nil
+	}
+	return text, fault(class, err)
 }
 
 // stopped says why a caller no longer waits, and what is wrong if its time was over.
@@ -186,7 +190,7 @@ func verdict(p upstream.Program, a answer) (upstream.Class, error) {
 	case a.Status.Signaled():
 		return upstream.ClassExit, fmt.Errorf("it was ended by signal %d (%s); see what it said on its standard error", a.Status.Signal(), unix.SignalName(a.Status.Signal()))
 	case a.Status.ExitStatus() != 0:
-		return upstream.ClassExit, fmt.Errorf("it ended with exit code %d; see what it said on its standard error", a.Status.ExitStatus())
+		return upstream.ClassExit, upstream.ExitError{Code: a.Status.ExitStatus()}
 	}
 	return "", nil
 }

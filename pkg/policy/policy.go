@@ -73,6 +73,7 @@ type View interface {
 	Names() []string
 	Get(ctx context.Context, key credential.Key) (credential.Credential, error)
 	IMDSv1() bool
+	Pending() bool
 }
 
 // A Gate hands out views. All methods are safe for concurrent use; View, and the

@@ -35,6 +35,11 @@ type listing struct {
 // IMDSv1 implements View.
 func (v *view) IMDSv1() bool { return v.imdsV1 }
 
+// Pending implements View.
+func (v *view) Pending() bool {
+	return (v.all || len(v.globs) > 0) && !v.rules.gate.store.Complete()
+}
+
 // Names implements View: the names of the most specific grant first. Until every
 // upstream has said what it grants, the literal names of the grants stand for what
 // is to come.
@@ -106,6 +111,9 @@ func (v *view) get(ctx context.Context, key credential.Key) (credential.Credenti
 		named = slices.ContainsFunc(v.globs, func(glob string) bool { return match(glob, key.Name) })
 	}
 	if !named && !(v.all && gate.store.Listed(key)) {
+		if v.all && !gate.store.Complete() && !credential.IsRoleARN(key.Name) {
+			return nil, credential.ErrUnavailable // it may come yet
+		}
 		return nil, credential.ErrNotFound
 	}
 	c, err := gate.store.Get(key)
@@ -121,8 +129,8 @@ func (v *view) get(ctx context.Context, key credential.Key) (credential.Credenti
 		}
 		return c, err
 	}
-	if _, literal := v.literal[key.Name]; literal && errors.Is(err, credential.ErrNotFound) && !gate.store.Complete() {
-		return nil, credential.ErrUnavailable // Names shows it already
+	if errors.Is(err, credential.ErrNotFound) && !gate.store.Complete() {
+		return nil, credential.ErrUnavailable // it may come yet; if it is literal, Names shows it already
 	}
 	return nil, err
 }

@@ -56,16 +56,25 @@ func (l *Loop) want(key credential.Key) (<-chan struct{}, error) {
 		l.refuse(key, maxRefused, "too many credentials on demand that the upstream does not give, asking for no other")
 		return nil, credential.ErrUnavailable
 	}
-	if holder := l.Claims.Claim(l.Upstream, key, false); holder != l.Upstream {
+	if j = l.demand(key, now); j == nil {
 		return nil, credential.ErrUnavailable
 	}
-	j = &job{key: key, demanded: true, draw: NewDraw(l.Host, l.Upstream, key.String()), place: -1}
+	l.nudge()
+	return j.attempted(), nil
+}
+
+// demand makes key one on demand that is to be asked for now; nil if another upstream
+// has it. The caller holds mu.
+func (l *Loop) demand(key credential.Key, now time.Time) *job {
+	if holder := l.Claims.Claim(l.Upstream, key, false); holder != l.Upstream {
+		return nil
+	}
+	j := &job{key: key, demanded: true, draw: NewDraw(l.Host, l.Upstream, key.String()), place: -1}
 	l.jobs[key] = j
 	l.demanded++
 	l.Store.AnnounceUnlisted(key)
 	l.queue.plan(j, now)
-	l.nudge()
-	return j.attempted(), nil
+	return j
 }
 
 // refuse logs that a key is one too many. Clients could fill the log with it, so it

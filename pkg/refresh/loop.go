@@ -81,6 +81,7 @@ type Loop struct {
 	known     bool                         // the upstream has said what it grants
 	withdrawn map[credential.Key]time.Time // since when
 	trial     *trial
+	kept      []Kept    // what Restore gave, until the loop begins
 	stopped   bool      // Stop was called
 	looked    time.Time // with its monotonic reading, to notice steps of the wall clock
 }
@@ -182,20 +183,21 @@ func (l *Loop) Begin() {
 	l.began = true
 	l.beat.Store(time.Now().UnixNano())
 	l.looked = time.Now()
-	now := l.looked
+	first := l.looked
 	if l.trial == nil {
-		now = now.Add(time.Duration(float64(l.Splay) * unit(l.Host, l.Upstream, "splay")))
+		first = first.Add(time.Duration(float64(l.Splay) * unit(l.Host, l.Upstream, "splay")))
 	}
 	if declared := Declared(l.Source); declared != nil {
-		l.adopt(declared, true, now)
+		l.adopt(declared, true, first)
 	} else {
 		l.lister = &job{list: true, draw: NewDraw(l.Host, l.Upstream, ""), place: -1}
-		l.queue.plan(l.lister, now)
+		l.queue.plan(l.lister, first)
 	}
 	if l.trial != nil {
-		l.takeOver(l.trial, now)
+		l.takeOver(l.trial, first)
 		l.trial = nil
 	}
+	l.takeBack(l.looked, first)
 }
 
 // dispatch starts what is due and returns how long nothing else will be.

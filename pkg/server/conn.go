@@ -6,6 +6,8 @@ import (
 	"net"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A phase is what a connection is doing. Each has its own time limit, and only a
@@ -81,6 +83,17 @@ func (c *conn) Read(p []byte) (int, error) {
 		}
 	}
 	return n, err
+}
+
+// asks reports whether a connection that seems to be at rest has something to be read.
+func (c *conn) asks(p phase) bool {
+	raw, err := c.SyscallConn()
+	if err != nil || p != silent && p != idle {
+		return false
+	}
+	unread := 0
+	err = raw.Control(func(fd uintptr) { unread, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
+	return err == nil && unread > 0
 }
 
 // Close closes the connection, writes what the access log still has to say of it

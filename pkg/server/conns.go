@@ -164,7 +164,7 @@ func claimOldest(u *user, now time.Duration) *conn {
 
 // claimWhere claims every connection in a phase, entered at a time, of which choose
 // says so. The caller must close them.
-func (s *conns) claimWhere(choose func(p phase, since time.Duration) bool) []claimed {
+func (s *conns) claimWhere(choose func(c *conn, p phase, since time.Duration) bool) []claimed {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var all []claimed
@@ -172,7 +172,7 @@ func (s *conns) claimWhere(choose func(p phase, since time.Duration) bool) []cla
 		for c := range u.conns {
 			state := c.state.Load()
 			p, since := unpack(state)
-			if p != closed && choose(p, since) && c.claim(state) {
+			if p != closed && choose(c, p, since) && c.claim(state) {
 				all = append(all, claimed{c, p})
 			}
 		}

@@ -28,7 +28,7 @@ func (s *Server) sweep(done <-chan struct{}) {
 		case <-ticker.C:
 		}
 		now := s.now()
-		s.closeAll(s.conns.claimWhere(func(p phase, since time.Duration) bool { return now-since > s.limits[p] }))
+		s.closeAll(s.conns.claimWhere(func(_ *conn, p phase, since time.Duration) bool { return now-since > s.limits[p] }))
 		s.access.tick(now)
 	}
 }
@@ -53,7 +53,8 @@ const (
 // Shutdown stops accepting, lets every request in progress get its answer and
 // closes the other connections: at first those without a sign of life for 50 ms,
 // since a client may be between two requests or about to send its first one, and
-// after 100 ms all. If ctx ends first it cuts off the rest and says how many.
+// after 100 ms all but those whose request is here and only not read yet, as on a busy
+// machine. If ctx ends first it cuts off the rest and says how many.
 // Serve must not be called again.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.stop.Do(func() { close(s.stopping) })
@@ -70,11 +71,12 @@ func (s *Server) Shutdown(ctx context.Context) error {
 			last = true
 			s.http.SetKeepAlivesEnabled(false)
 		}
-		s.closeAll(s.conns.claimWhere(func(p phase, since time.Duration) bool {
-			return atRest(p, since, now) && (last || now-since >= quiet)
+		s.closeAll(s.conns.claimWhere(func(c *conn, p phase, since time.Duration) bool {
+			return atRest(p, since, now) && (last || now-since >= quiet) && !c.asks(p)
 		}))
-		// Whoever is still being identified at the last call asked for nothing.
-		if placed, open := s.conns.count(); open == 0 || last && placed == 0 {
+		// Whoever is still being identified at the last call may have asked, and gets half
+		// as long again.
+		if placed, open := s.conns.count(); open == 0 || placed == 0 && now-begin >= lastCall*3/2 {
 			return nil
 		}
 		select {

@@ -191,3 +191,22 @@ func TestHandlerMayNoticeThatTheClientLeft(t *testing.T) {
 	_ = c.Close()
 	<-left
 }
+
+// TestShutdownAnswersARequestThatNobodyHasReadYet: on a busy machine a connection is
+// accepted some time before its request is read.
+func TestShutdownAnswersARequestThatNobodyHasReadYet(t *testing.T) {
+	reading := make(chan struct{})
+	slow := &fakeResolver{block: func(uint32) { <-reading }}
+	f := start(t, Options{Resolver: slow})
+	c := f.dial(7).send(get)
+	eventually(t, "the connection", func() bool { return slow.calls.Load() == 1 })
+	stopped := make(chan struct{})
+	go func() { f.shutdown(); close(stopped) }()
+	<-f.stopping
+	time.Sleep(lastCall + lastCall/4)
+	close(reading)
+	if status, _, body := c.receive(); status != 200 || body != "web" {
+		t.Errorf("got %d %q", status, body)
+	}
+	<-stopped
+}

@@ -38,6 +38,14 @@ type Report struct {
 	Reload *Reload `json:"reload,omitempty"`
 	// Notices are what an operator should know and has no better place.
 	Notices []string `json:"notices"`
+	// Sandbox is what confines the daemon, absent if nothing does.
+	Sandbox *Sandbox `json:"sandbox,omitempty"`
+}
+
+// Sandbox says of each feature that it is in force, or why it is not.
+type Sandbox struct {
+	Landlock string `json:"landlock"`
+	Seccomp  string `json:"seccomp"`
 }
 
 // A State is where a credential stands between two refreshes.

@@ -67,6 +67,9 @@ func (t Table) head(b *strings.Builder, r Report) {
 	if r.Limited {
 		b.WriteString("only what you may have is shown; an administrator sees all\n")
 	}
+	if s := r.Sandbox; s != nil {
+		fmt.Fprintf(b, "sandbox: landlock %s, seccomp %s\n", Clean(s.Landlock), Clean(s.Seccomp))
+	}
 	if r.Reload != nil && r.Reload.Error != "" {
 		message := fmt.Sprintf("the reload at %s failed, the configuration before it is still in force: %s",
 			t.clock(r.Reload.Time), Clean(r.Reload.Error))

@@ -37,7 +37,7 @@ type shelf struct {
 	refused  atomic.Bool
 	unlisted bool
 	upstream string
-	asked    atomic.Int64 // when Get last asked for an unlisted key, in Unix nanoseconds
+	asked    atomic.Int64 // when an unlisted key was announced or last asked for, in Unix nanoseconds
 }
 
 type stock struct {
@@ -99,14 +99,25 @@ func (s *Store) Upstream(key credential.Key) string {
 	return ""
 }
 
-// LastAsked is when somebody last asked for an unlisted key, the zero time if
-// nobody did. For listed keys nothing is recorded.
+// LastAsked is when somebody last asked for an unlisted key; to announce one counts as
+// well. For listed keys nothing is recorded.
 func (s *Store) LastAsked(key credential.Key) time.Time {
 	shelf, ok := s.index().shelves[key]
 	if !ok || shelf.asked.Load() == 0 {
 		return time.Time{}
 	}
 	return time.Unix(0, shelf.asked.Load())
+}
+
+// Peek returns what is in stock for key, valid or not, without taking note that it was
+// asked for.
+func (s *Store) Peek(key credential.Key) (credential.Credential, bool) {
+	if shelf, ok := s.index().shelves[key]; ok {
+		if stock := shelf.stock.Load(); stock != nil {
+			return stock.credential, true
+		}
+	}
+	return nil, false
 }
 
 // Complete reports whether every upstream has said what it grants, so that a name
@@ -151,6 +162,9 @@ func (p Part) add(unlisted bool, keys []credential.Key) {
 					continue
 				}
 				fresh.stock.Store(old.stock.Load())
+			}
+			if fresh.unlisted {
+				fresh.asked.Store(time.Now().UnixNano())
 			}
 			shelves[key] = fresh
 		}

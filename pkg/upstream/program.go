@@ -2,8 +2,17 @@ package upstream
 
 import (
 	"context"
+	"fmt"
 	"time"
 )
+
+// An ExitError is a program that ended by itself, but not with exit code 0.
+type ExitError struct{ Code int }
+
+// Error implements error.
+func (e ExitError) Error() string {
+	return fmt.Sprintf("it ended with exit code %d; see what it said on its standard error", e.Code)
+}
 
 // A Program is another program that an upstream is asked through.
 type Program struct {
@@ -23,7 +32,8 @@ type Program struct {
 type Programs interface {
 	// Run returns what the program printed on its standard output, which may be
 	// secret: an error never quotes it. The error says how the program ended if it did
-	// not with exit code 0. Each line of its standard error goes to diagnose, without what
-	// was in the environment of this program or on its standard output.
+	// not with exit code 0; if it wraps an ExitError, what was printed is there, too. Each
+	// line of its standard error goes to diagnose, without what was in the environment of
+	// this program or on its standard output.
 	Run(ctx context.Context, p Program, diagnose func(line string)) (stdout []byte, err error)
 }

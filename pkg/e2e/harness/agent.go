@@ -176,6 +176,10 @@ func (a *Agent) Command(args ...string) Command {
 		args = append(args, "--config", a.confd())
 	case "status", "refresh", "wait", "reload":
 		args = append(args, "--socket", a.socket())
+	case "redirect":
+		if args[1] != "remove" {
+			args = append(args, "--config", a.confd())
+		}
 	}
 	return Command{
 		Path: a.binary, Args: args, Env: a.options.Env,

@@ -36,7 +36,7 @@ func Tree() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	tree := filepath.Join(cache, "purser-e2e", "debian")
+	tree := filepath.Join(cache, "purser-e2e", "host")
 	if _, err := os.Stat(tree + ".made"); err != nil {
 		return "", fmt.Errorf("no Debian to boot, run pkg/e2e/install.sh first: %w", err)
 	}
@@ -98,6 +98,8 @@ func (h *Host) Boot() error {
 	h.Process, err = Command{Path: "/bin/sh", Args: []string{"-c", script, "sh",
 		"/usr/bin/systemd-nspawn", "--quiet", "--boot", "--directory", h.Root, "--machine", name,
 		"--private-network", "--register=no", "--keep-unit", "--console=pipe",
+		// On a real host nothing keeps a service from confining itself.
+		"--system-call-filter=landlock_create_ruleset landlock_add_rule landlock_restrict_self",
 		"systemd.show_status=0"}}.Start()
 	if err != nil {
 		return err
@@ -189,17 +191,25 @@ func (h *Host) Show(unit, property string) (string, error) {
 	return strings.TrimSpace(out), err
 }
 
-// Close halts the host and removes what it wrote and its cgroups.
+// Reboot halts the host and boots it with what it wrote. Its network is a new one.
+func (h *Host) Reboot() error { return errors.Join(h.halt(), h.Boot()) }
+
+// Close halts the host and removes what it wrote.
 func (h *Host) Close() error {
+	return errors.Join(h.halt(), syscall.Unmount(h.Root, 0), os.RemoveAll(h.dir))
+}
+
+// halt halts the host and removes its cgroups.
+func (h *Host) halt() error {
 	var errs []error
 	if h.Process != nil {
 		_, err := h.Stop()
 		errs = append(errs, err)
 	}
-	errs = append(errs, syscall.Unmount(h.Root, 0), os.RemoveAll(h.dir))
 	for _, group := range h.cgroups {
 		errs = append(errs, removeCgroup(group))
 	}
+	h.cgroups = nil
 	return errors.Join(errs...)
 }
 

@@ -102,6 +102,16 @@ func (n *Namespace) Listen(address string) (net.Listener, error) {
 	return l, err
 }
 
+// ListenPacket is Listen for UDP.
+func (n *Namespace) ListenPacket(address string) (net.PacketConn, error) {
+	var c net.PacketConn
+	err := n.inside(func() (err error) {
+		c, err = net.ListenPacket("udp", address)
+		return err
+	})
+	return c, err
+}
+
 // Dial connects from inside the namespace.
 func (n *Namespace) Dial(network, address string) (net.Conn, error) {
 	var c net.Conn
@@ -159,4 +169,10 @@ func (n *Namespace) HTTP() *http.Client {
 		Timeout:       10 * time.Second,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
+}
+
+// ChangePorts gives every connection to a port another source port.
+func (n *Namespace) ChangePorts(port int) error {
+	return command("nsenter", "--net="+n.file, "--", "iptables", "-w", "-t", "nat", "-A", "POSTROUTING", "-p", "tcp",
+		"--dport", fmt.Sprint(port), "-j", "SNAT", "--to-source", HostIPv4+":1024-30000", "--random")
 }

@@ -81,9 +81,13 @@ func (f *Frontend) Answer(w http.ResponseWriter, r frontend.Request) frontend.Ou
 		e.fail(methodNotAllowed, frontend.Invalid, "only GET and HEAD are allowed here")
 	case !f.admits(e, r.View):
 	case pattern == firstPattern:
-		if names := r.View.Names(); len(names) > 0 {
+		names := r.View.Names()
+		switch {
+		case len(names) > 0:
 			e.keys(r.View, names[0])
-		} else {
+		case r.View.Pending():
+			e.fail(unavailable, frontend.Unavailable, "not every upstream has said what it grants")
+		default:
 			e.fail(notFound, frontend.NotFound, "this caller has no credential")
 		}
 	case pattern == namedPattern:

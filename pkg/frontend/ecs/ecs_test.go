@@ -39,12 +39,14 @@ func webKeys() *credential.AWS {
 type caller struct {
 	names  []string
 	v1     bool
+	more   bool // may come
 	stock  map[string]*credential.AWS
 	errors map[string]error
 }
 
 func (c *caller) Names() []string { return c.names }
 func (c *caller) IMDSv1() bool    { return c.v1 }
+func (c *caller) Pending() bool   { return c.more }
 func (c *caller) Get(_ context.Context, key credential.Key) (credential.Credential, error) {
 	if err := c.errors[key.Name]; err != nil {
 		return nil, err
@@ -220,6 +222,7 @@ func TestFailuresAreJSON(t *testing.T) {
 		{"role on demand, unescaped", "GET", "/v2/credentials/arn:aws:iam::123456789012:role/app", with(), having(unchanged), 404, "NotFound", frontend.NotFound, elsewhere},
 		{"C07 without token", "GET", "/unknown", http.Header{}, having(unchanged), 401, "Unauthorized", frontend.Unauthorized, elsewhere},
 		{"unknown name", "GET", "/v2/credentials/nobody", with(), having(unchanged), 404, "NotFound", frontend.NotFound, namedPattern},
+		{"no credential for the caller yet", "GET", "/v1/credentials", with(), &caller{more: true}, 503, "CredentialsUnavailable", frontend.Unavailable, firstPattern},
 		{"no credential for the caller", "GET", "/v1/credentials", with(), &caller{}, 404, "NotFound", frontend.NotFound, firstPattern},
 		{"C08", "POST", "/v1/credentials", with(), having(unchanged), 405, "MethodNotAllowed", frontend.Invalid, firstPattern},
 		{"C08 OPTIONS", "OPTIONS", "/v1/credentials", with(), having(unchanged), 405, "MethodNotAllowed", frontend.Invalid, firstPattern},

@@ -85,6 +85,7 @@ type caller struct {
 
 func (c *caller) Names() []string { return c.names }
 func (c *caller) IMDSv1() bool    { return c.v1 }
+func (c *caller) Pending() bool   { return false }
 func (c *caller) Get(_ context.Context, key credential.Key) (credential.Credential, error) {
 	if err := c.errors[key.Name]; err != nil {
 		return nil, err

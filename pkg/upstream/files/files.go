@@ -227,6 +227,9 @@ func (s *Source) Replaced() bool {
 	return listed || read
 }
 
+// Files lists the file that is read again when it changes.
+func (s *Source) Files() []string { return []string{s.options.Path} }
+
 // Check reports whether the present account cannot read the file. One that is not there
 // may come later.
 func (s *Source) Check() error {

@@ -173,6 +173,14 @@ func (s *Source) ownFiles() []string {
 // Files lists the files that are read again when they change.
 func (s *Source) Files() []string { return append(s.ownFiles(), s.client.Files()...) }
 
+// Devices lists the device that a key in a TPM needs.
+func (s *Source) Devices() []string {
+	if s.options.TPM == "" {
+		return nil
+	}
+	return []string{s.options.TPM}
+}
+
 // Changed reports, once, that one of Files changed since it was last asked.
 func (s *Source) Changed() bool { return s.watch.Changed() }
 

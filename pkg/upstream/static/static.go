@@ -140,10 +140,12 @@ func (p Pair) read(name string) (*credential.AWS, error) {
 func (s *Source) Replaced() bool { return s.record.Replaced() }
 
 // Check reports which files the present account cannot read.
-func (s *Source) Check() error {
-	var files []string
+func (s *Source) Check() error { return upstream.CheckReadable(s.Files()) }
+
+// Files lists the files that are read again when they change.
+func (s *Source) Files() (files []string) {
 	for _, key := range s.Declared() {
 		files = append(files, s.options.Credentials[key.Name].files()...)
 	}
-	return upstream.CheckReadable(files)
+	return files
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -254,9 +255,28 @@ func (a *Auth) secrets() map[string]credential.SecretRef {
 // is none, and a JWT ends soon.
 func (a *Auth) exposed() (files []string) {
 	for _, ref := range []credential.SecretRef{a.Token, a.SecretID, a.Password} {
-		if info, err := os.Stat(ref.File); err == nil && info.Mode().Perm()&0o004 != 0 {
+		if ref.File != "" && openToAll(ref.File) {
 			files = append(files, ref.File)
 		}
 	}
 	return files
+}
+
+// openToAll reports whether every account may read a file, and enter each folder on the
+// way to it.
+func openToAll(file string) bool {
+	path, err := filepath.EvalSymlinks(file)
+	if err != nil {
+		return false
+	}
+	for need := fs.FileMode(0o004); ; need = 0o001 {
+		info, err := os.Stat(path)
+		if err != nil || info.Mode().Perm()&need == 0 {
+			return false
+		}
+		if path == filepath.Dir(path) {
+			return true
+		}
+		path = filepath.Dir(path)
+	}
 }

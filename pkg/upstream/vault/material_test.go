@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -161,9 +162,14 @@ func TestATokenFileIsFollowed(t *testing.T) {
 
 // case 55: who may read the file may be this host to Vault.
 func TestAFileThatEverybodyMayReadIsWarnedOf(t *testing.T) {
-	for mode, warned := range map[os.FileMode]int{0o600: 0, 0o640: 0, 0o644: 1} {
+	for _, c := range []struct {
+		mode, folder os.FileMode
+		warned       int
+	}{{0o600, 0o755, 0}, {0o640, 0o755, 0}, {0o644, 0o755, 1}, {0o644, 0o750, 0}} {
+		mode, warned := c.mode, c.warned
 		p := newGate(t, setting{})
-		if err := os.Chmod(p.auth.SecretID.File, mode); err != nil {
+		folder := filepath.Dir(p.auth.SecretID.File)
+		if err := errors.Join(os.Chmod(p.auth.SecretID.File, mode), os.Chmod(folder, c.folder), os.Chmod(filepath.Dir(folder), 0o755)); err != nil {
 			t.Fatal(err)
 		}
 		for range 2 {

@@ -112,6 +112,14 @@ func (s *Source) Skew() time.Duration { return s.server.skew() }
 // Files lists the files that are read again when they change.
 func (s *Source) Files() []string { return s.server.files() }
 
+// Removes lists the files that are removed after they were read.
+func (s *Source) Removes() []string {
+	if !s.options.Auth.RemoveSecretID {
+		return nil
+	}
+	return []string{s.options.Auth.SecretID.File}
+}
+
 // Changed reports, once, that something changed which a failed attempt depends on: one
 // of Files, or the base of the login.
 func (s *Source) Changed() bool { return s.server.changed() }
