@@ -72,6 +72,9 @@ type line struct {
 	loop   *refresh.Loop
 	stop   context.CancelFunc
 	ended  chan struct{}
+
+	leaving    sync.Mutex        // guards identities
+	identities map[string]string // of what was left last, by name: they never change
 }
 
 // A front is what answers on one listener.

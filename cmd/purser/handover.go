@@ -60,15 +60,7 @@ func (a *agent) leave() *handover.State {
 		if !keeps(l.source) {
 			continue
 		}
-		var u handover.Upstream
-		for _, k := range l.loop.Stock(a.store.Peek) {
-			c := handover.Credential{
-				Name: k.Key.Name, Variant: k.Key.Variant, Identity: l.config.Identity(k.Key.Name),
-				Fetched: k.Fetched, OnDemand: k.OnDemand,
-			}
-			c.Set(k.Credential)
-			u.Credentials = append(u.Credentials, c)
-		}
+		u := handover.Upstream{Credentials: l.leave(l.loop.Stock(a.store.Peek))}
 		if k, ok := l.source.(resumer); ok {
 			if u.Session = k.Session(); u.Session != nil {
 				u.SessionIdentity = l.config.Identity("")
@@ -77,6 +69,26 @@ func (a *agent) leave() *handover.State {
 		s.Upstreams[l.loop.Upstream] = u
 	}
 	return s
+}
+
+// leave is what there is to carry of the stock of one upstream.
+func (l *line) leave(stock []refresh.Kept) []handover.Credential {
+	l.leaving.Lock()
+	defer l.leaving.Unlock()
+	known := l.identities
+	l.identities = make(map[string]string, len(stock))
+	all := make([]handover.Credential, 0, len(stock))
+	for _, k := range stock {
+		identity, ok := known[k.Key.Name]
+		if !ok {
+			identity = l.config.Identity(k.Key.Name)
+		}
+		l.identities[k.Key.Name] = identity
+		c := handover.Credential{Name: k.Key.Name, Variant: k.Key.Variant, Identity: identity, Fetched: k.Fetched, OnDemand: k.OnDemand}
+		c.Set(k.Credential)
+		all = append(all, c)
+	}
+	return all
 }
 
 // Storing takes at most this part of the time, and happens at most so often; after a

@@ -100,11 +100,7 @@ func (d *Depot) Store(s *State) error {
 	defer d.mu.Unlock()
 	d.serial++
 	s.Serial = d.serial
-	text, err := encode(s)
-	if err != nil {
-		return err
-	}
-	file, err := seal(text)
+	file, err := seal(s)
 	if err != nil {
 		return fmt.Errorf("a memory file: %w", err)
 	}
@@ -166,8 +162,9 @@ func (d *Depot) notify(message string, file *os.File) error {
 	return nil
 }
 
-// seal makes a memory file that is never executable and that nobody can change.
-func seal(text []byte) (*os.File, error) {
+// seal makes a memory file of a state that is never executable and that nobody can
+// change.
+func seal(s *State) (*os.File, error) {
 	const flags = unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
 	fd, err := unix.MemfdCreate("purser-stock", flags|unix.MFD_NOEXEC_SEAL)
 	if errors.Is(err, unix.EINVAL) { // before Linux 6.3
@@ -177,7 +174,7 @@ func seal(text []byte) (*os.File, error) {
 		return nil, err
 	}
 	file := os.NewFile(uintptr(fd), "purser-stock")
-	if _, err = file.Write(text); err == nil {
+	if err = encode(s, file); err == nil {
 		_, err = unix.FcntlInt(file.Fd(), unix.F_ADD_SEALS, seals)
 	}
 	if err != nil {

@@ -14,7 +14,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
+	"io"
+	"os"
 	"time"
 
 	"github.com/purser-agent/purser/pkg/credential"
@@ -104,17 +105,24 @@ const heading = "purser handover 1\n"
 // maxState bounds what is stored and read, in bytes: a hundred thousand credentials.
 const maxState = 256 << 20
 
-func encode(s *State) ([]byte, error) {
-	body, err := json.Marshal(s)
-	if err != nil {
-		return nil, err
+// encode writes a state to an empty file, piece by piece: there may be much of it.
+func encode(s *State, file *os.File) error {
+	var none [sha256.Size]byte
+	if _, err := file.Write(append([]byte(heading), none[:]...)); err != nil {
+		return err
 	}
-	sum := sha256.Sum256(body)
-	text := slices.Concat([]byte(heading), sum[:], body)
-	if len(text) > maxState {
-		return nil, fmt.Errorf("%d bytes are more than are carried over a restart", len(text))
+	sum := sha256.New()
+	if err := json.NewEncoder(io.MultiWriter(file, sum)).Encode(s); err != nil {
+		return err
 	}
-	return text, nil
+	if _, err := file.WriteAt(sum.Sum(nil), int64(len(heading))); err != nil {
+		return err
+	}
+	info, err := file.Stat()
+	if err == nil && info.Size() > maxState {
+		err = fmt.Errorf("%d bytes are more than are carried over a restart", info.Size())
+	}
+	return err
 }
 
 // decode reads what encode wrote. No error quotes any of it.

@@ -35,11 +35,7 @@ func state(saved time.Time) *State {
 }
 
 func TestAStateComesBackAsItWas(t *testing.T) {
-	text, err := encode(state(moment))
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := decode(text)
+	got, err := decode(mustEncode(t, state(moment)))
 	if err != nil || !reflect.DeepEqual(got, state(moment)) {
 		t.Errorf("got %+v, %v", got, err)
 	}
@@ -62,10 +58,7 @@ func TestAStateComesBackAsItWas(t *testing.T) {
 
 // damaged are states that must not be used, and what is said about them.
 func damaged(t testing.TB) map[string][]byte {
-	good, err := encode(state(moment))
-	if err != nil {
-		t.Fatal(err)
-	}
+	good := mustEncode(t, state(moment))
 	change := func(at int) []byte {
 		bad := bytes.Clone(good)
 		bad[at] ^= 1
@@ -87,10 +80,7 @@ func TestADamagedStateIsNotUsed(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	good, err := encode(state(moment))
-	if err != nil {
-		f.Fatal(err)
-	}
+	good := mustEncode(f, state(moment))
 	f.Add(good)
 	for _, text := range damaged(f) {
 		f.Add(text)
@@ -251,7 +241,7 @@ func TestACrashBetweenTwoMessagesLosesNothing(t *testing.T) {
 	}
 	before := state(moment.Add(time.Hour))
 	before.Serial = 1
-	old, err := seal(mustEncode(t, before))
+	old, err := seal(before)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -262,9 +252,17 @@ func TestACrashBetweenTwoMessagesLosesNothing(t *testing.T) {
 	}
 }
 
-func mustEncode(t *testing.T, s *State) []byte {
+func mustEncode(t testing.TB, s *State) []byte {
 	t.Helper()
-	text, err := encode(s)
+	file, err := os.Create(filepath.Join(t.TempDir(), "state"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	text, err := []byte(nil), encode(s, file)
+	if err == nil {
+		text, err = os.ReadFile(file.Name())
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
