@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/purser-agent/purser/pkg/config"
 	"github.com/purser-agent/purser/pkg/helper"
@@ -90,7 +91,44 @@ func (a *agent) confinement() *status.Sandbox {
 	if a.sandbox == nil {
 		return nil
 	}
-	return &status.Sandbox{Landlock: inForce(a.sandbox.Landlock), Seccomp: inForce(a.sandbox.Seccomp)}
+	return &status.Sandbox{Landlock: inForce(a.sandbox.Landlock), Seccomp: inForce(a.sandbox.Seccomp), Refused: a.refusedCalls()}
+}
+
+// refusedCalls are the system calls that the sandbox refused, by name.
+func (a *agent) refusedCalls() map[string]uint64 {
+	all := map[string]uint64{}
+	for _, call := range a.sandbox.Refused() {
+		all[call.Name] = call.Count
+	}
+	return all
+}
+
+// countEvery is how often refused calls are looked for.
+const countEvery = 10 * time.Second
+
+// watchRefusals warns of system calls that the sandbox refused. Purser makes none of
+// them, so each is a bug, or somebody has taken over the process.
+func (a *agent) watchRefusals(ctx context.Context) {
+	if a.sandbox == nil || a.sandbox.Seccomp != "" {
+		return
+	}
+	ticker := time.NewTicker(countEvery)
+	defer ticker.Stop()
+	before := map[string]uint64{}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		now := a.refusedCalls()
+		for name, count := range now {
+			if count > before[name] {
+				a.log.Warn().Str("call", name).Uint64("count", count).Msg("the sandbox refused a system call")
+			}
+		}
+		before = now
+	}
 }
 
 func inForce(why string) string {

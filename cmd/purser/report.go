@@ -150,6 +150,7 @@ func (a *agent) telemetryOptions() telemetry.Options {
 			}
 			return all
 		},
+		Refused: a.refusedCalls,
 	}
 }
 

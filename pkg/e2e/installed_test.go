@@ -308,6 +308,9 @@ func (h *installed) reboot(t *testing.T) {
 }
 
 func (h *installed) removal(t *testing.T) {
+	if status := h.must("purser", "status"); strings.Contains(status, "refused") {
+		t.Errorf("the sandbox refuses what Purser does:\n%s", status)
+	}
 	h.must("systemctl", "enable", "purser-file@daemon") // of which systemd alone knows
 	h.must(slices.Concat(h.kind.remove, []string{"purser", "purser-mock"})...)
 	h.must("rm", "-r", "/srv")

@@ -2,7 +2,7 @@ package e2e
 
 import (
 	"bufio"
-	"errors"
+	"fmt"
 	"io"
 	"os/exec"
 	"path/filepath"
@@ -39,21 +39,24 @@ func programs(t *testing.T) []program {
 	}
 }
 
-// buildGoClient builds the client once for all tests, statically as for a bare host.
-var buildGoClient = sync.OnceValues(func() (string, error) {
+// buildGoClient builds the client once for all tests.
+var buildGoClient = sync.OnceValues(func() (string, error) { return buildClient("goclient") })
+
+// buildClient builds one of the programs in clients, statically as for a bare host.
+func buildClient(name string) (string, error) {
 	root, err := harness.Root()
 	if err != nil {
 		return "", err
 	}
-	path := filepath.Join(root, "bin", "e2e-goclient")
-	build := exec.Command("go", "build", "-trimpath", "-o", path, "./clients/goclient")
+	path := filepath.Join(root, "bin", "e2e-"+name)
+	build := exec.Command("go", "build", "-trimpath", "-o", path, "./clients/"+name)
 	build.Dir = filepath.Join(root, "pkg", "e2e")
 	build.Env = append(build.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
-		return "", errors.New("building the Go client: " + string(out))
+		return "", fmt.Errorf("building %s: %s", name, out)
 	}
 	return path, nil
-})
+}
 
 func goClient(t *testing.T) string {
 	t.Helper()

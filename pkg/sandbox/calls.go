@@ -62,8 +62,14 @@ var plainClone = seccomp.NameWithConditions{
 	Conditions: seccomp.ArgumentConditions{{Argument: 0, Operation: seccomp.BitsNotSet, Value: namespaces}},
 }
 
-// restrictCalls lets everything fail with EPERM that is not allowed, and writes it to
-// the kernel's audit log.
+// A Call is a system call that was refused.
+type Call struct {
+	Name  string // that of the kernel, a number if it is not known, or "other"
+	Count uint64 // since the sandbox was entered
+}
+
+// restrictCalls lets everything fail with EPERM that is not allowed, counts it, and has
+// the kernel write it to its audit log.
 func (s *Sandbox) restrictCalls() error {
 	if !seccomp.Supported() {
 		s.Seccomp = "the kernel does not have seccomp, or what Purser runs in forbids it"
@@ -74,15 +80,19 @@ func (s *Sandbox) restrictCalls() error {
 		s.Seccomp = fmt.Sprintf("no list of system calls for %s", runtime.GOARCH)
 		return nil
 	}
+	if err := countRefusals(); err != nil {
+		return err
+	}
 	err = seccomp.LoadFilter(seccomp.Filter{
 		NoNewPrivs: true,
 		Flag:       seccomp.FilterFlagTSync | seccomp.FilterFlagLog,
 		Policy: seccomp.Policy{
-			DefaultAction: seccomp.ActionErrno,
+			DefaultAction: refuse,
 			Syscalls: []seccomp.SyscallGroup{
 				{Action: seccomp.ActionKillProcess, Names: known(deadly, info)},
 				{Action: unknown, Names: []string{"clone3"}},
 				{Action: seccomp.ActionAllow, Names: known(allowed, info), NamesWithCondtions: []seccomp.NameWithConditions{plainClone}},
+				{Action: seccomp.ActionKillProcess, Names: []string{"clone"}}, // any other, as with unshare
 			},
 		},
 	})

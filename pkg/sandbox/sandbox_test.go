@@ -9,8 +9,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -33,7 +36,7 @@ func TestMain(m *testing.M) {
 
 // confine enters the sandbox of a folder, or with "landlock: " or "seccomp: " before what
 // is tried that half of it, and returns the rest of what.
-func confine(what, file, runtimeFolder string) (string, error) {
+func confine(what, file, runtimeFolder string) (*Sandbox, string, error) {
 	half, rest, one := strings.Cut(what, ": ")
 	if !one {
 		rest = half
@@ -46,13 +49,13 @@ func confine(what, file, runtimeFolder string) (string, error) {
 		o.Removed = []string{filepath.Join(runtimeFolder, "gone", "secret")}
 		rest = "read"
 	}
-	_, err := Enter(o)
-	return rest, err
+	s, err := Enter(o)
+	return s, rest, err
 }
 
 // try makes one attempt in the sandbox.
 func try(what, file, runtimeFolder string) error {
-	what, err := confine(what, file, runtimeFolder)
+	s, what, err := confine(what, file, runtimeFolder)
 	if err != nil {
 		return err
 	}
@@ -101,6 +104,10 @@ func try(what, file, runtimeFolder string) error {
 		return syscall.Chroot("/")
 	case "mknod":
 		return unix.Mknod(filepath.Join(runtimeFolder, "n"), unix.S_IFIFO, 0)
+	case "many calls that are refused":
+		return refuseMany(s)
+	case "the signal of a refused call, sent by somebody":
+		return errors.Join(unix.Tgkill(os.Getpid(), unix.Gettid(), unix.SIGSYS), fmt.Errorf("counted: %v", s.Refused()))
 	case "name":
 		_, err := net.LookupHost("localhost")
 		return err
@@ -120,6 +127,37 @@ func rotated(file string) error {
 	}
 	text, err := os.ReadFile(file)
 	return fmt.Errorf("still %q: %w", text, err)
+}
+
+// refuseMany makes refused calls on many threads while others collect garbage, and one
+// that no kernel has. It returns what was counted.
+func refuseMany(s *Sandbox) error {
+	var wrong atomic.Int64
+	var all sync.WaitGroup
+	for range 16 {
+		all.Go(func() {
+			runtime.LockOSThread()
+			for i := range 2000 {
+				if _, err := unix.InotifyInit1(0); !errors.Is(err, unix.EPERM) {
+					wrong.Add(1)
+				}
+				if i%100 == 0 {
+					runtime.GC()
+				}
+			}
+		})
+	}
+	all.Wait()
+	if n := wrong.Load(); n > 0 {
+		return fmt.Errorf("%d calls were not refused", n)
+	}
+	if _, _, e := unix.Syscall(unix.SYS_MKNODAT, 0, 0, 0); e != unix.EPERM {
+		return e
+	}
+	if _, _, e := unix.Syscall(7000, 0, 0, 0); e != unix.EPERM {
+		return e
+	}
+	return fmt.Errorf("counted: %v", s.Refused())
 }
 
 func serveAndAsk() error {
@@ -183,13 +221,16 @@ func TestTheSandboxLetsThroughWhatPurserDoesAndNothingElse(t *testing.T) {
 		{"inotify", "operation not permitted"},
 		{"a device", "permission denied"},
 		{"a device that is named", "<nil>"},
-		{"namespace", "operation not permitted"},
+		{"namespace", "killed"},
 		{"clone3", "function not implemented"},
 		{"landlock: read elsewhere", "permission denied"},
 		{"landlock: inotify", "<nil>"},
 		{"seccomp: read elsewhere", "<nil>"},
 		{"seccomp: inotify", "operation not permitted"},
 		{"mknod", "operation not permitted"},
+		{"many calls that are refused", "counted: [{inotify_init1 32000} {mknodat 1} {other 1}]"},
+		{"landlock: many calls that are refused", "32000 calls were not refused"},
+		{"the signal of a refused call, sent by somebody", "counted: []"},
 		{"exec", "signal: bad system call"}, // of the child
 		{"ptrace", "killed"},
 		{"mount", "killed"},

@@ -46,6 +46,8 @@ type Report struct {
 type Sandbox struct {
 	Landlock string `json:"landlock"`
 	Seccomp  string `json:"seccomp"`
+	// Refused counts the system calls that were refused, by name.
+	Refused map[string]uint64 `json:"refused_calls,omitempty"`
 }
 
 // A State is where a credential stands between two refreshes.

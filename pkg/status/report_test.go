@@ -75,6 +75,7 @@ func busy() Report {
 			{Requests: 1, Denied: 1, Connections: 1, LastSeen: now},
 		},
 		Reload:  &Reload{Time: now.Add(-time.Hour), Error: "conf.d/60-far.yaml:3: unknown key \"lisen\""},
+		Sandbox: &Sandbox{Landlock: "in force", Seccomp: "in force", Refused: map[string]uint64{"mknodat": 1, "inotify_init1": 3}},
 		Notices: []string{"the grant \"everyone\" covers finance, which the grant \"backup\" names"},
 	}
 }

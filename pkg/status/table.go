@@ -3,6 +3,8 @@ package status
 import (
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -69,6 +71,9 @@ func (t Table) head(b *strings.Builder, r Report) {
 	}
 	if s := r.Sandbox; s != nil {
 		fmt.Fprintf(b, "sandbox: landlock %s, seccomp %s\n", Clean(s.Landlock), Clean(s.Seccomp))
+		if len(s.Refused) > 0 {
+			fmt.Fprintln(b, t.paint(red, "the sandbox refused system calls: "+Clean(counts(s.Refused))))
+		}
 	}
 	if r.Reload != nil && r.Reload.Error != "" {
 		message := fmt.Sprintf("the reload at %s failed, the configuration before it is still in force: %s",
@@ -78,6 +83,15 @@ func (t Table) head(b *strings.Builder, r Report) {
 	for _, notice := range r.Notices {
 		fmt.Fprintf(b, "notice: %s\n", Clean(notice))
 	}
+}
+
+// counts are numbers of something by name, for a person.
+func counts(all map[string]uint64) string {
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		parts = append(parts, fmt.Sprintf("%s %d", name, all[name]))
+	}
+	return strings.Join(parts, ", ")
 }
 
 func (t Table) credentials(r Report) grid {

@@ -24,6 +24,8 @@ var (
 		[]string{"credential", "variant", "upstream"}, nil)
 	skewDesc = prometheus.NewDesc("purser_upstream_skew_seconds",
 		"How far the upstream's clock is ahead of ours.", []string{"upstream"}, nil)
+	refusedDesc = prometheus.NewDesc("purser_sandbox_refused_calls_total",
+		"System calls that the sandbox refused, by name; no series if there was none.", []string{"call"}, nil)
 	failuresDesc = prometheus.NewDesc("purser_upstream_failures",
 		"Attempts that failed since the last one that did not.", []string{"upstream"}, nil)
 )
@@ -34,7 +36,7 @@ type snapshot struct{ Options }
 // Describe implements prometheus.Collector.
 func (s *snapshot) Describe(descs chan<- *prometheus.Desc) {
 	for _, desc := range []*prometheus.Desc{
-		readyDesc, connectionsDesc, unidentifiedDesc, credentialsDesc, stateDesc, expiryDesc, skewDesc, failuresDesc,
+		readyDesc, connectionsDesc, unidentifiedDesc, credentialsDesc, stateDesc, expiryDesc, skewDesc, failuresDesc, refusedDesc,
 	} {
 		descs <- desc
 	}
@@ -58,6 +60,9 @@ func (s *snapshot) Collect(metrics chan<- prometheus.Metric) {
 	open, unidentified := s.Connections()
 	gauge(connectionsDesc, float64(open))
 	send(unidentifiedDesc, prometheus.CounterValue, float64(unidentified))
+	for call, count := range s.Refused() {
+		send(refusedDesc, prometheus.CounterValue, float64(count), call)
+	}
 	for _, u := range s.Upstreams() {
 		gauge(skewDesc, u.Skew.Seconds(), u.Name)
 		gauge(failuresDesc, float64(u.Failures), u.Name)

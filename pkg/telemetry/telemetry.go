@@ -31,7 +31,9 @@ type Options struct {
 	// Credentials lists all credentials, and Upstreams all upstreams.
 	Credentials func() []Credential
 	Upstreams   func() []Upstream
-	Log         zerolog.Logger
+	// Refused counts the system calls that the sandbox refused, by name.
+	Refused func() map[string]uint64
+	Log     zerolog.Logger
 }
 
 // A Credential is what metrics show of one.

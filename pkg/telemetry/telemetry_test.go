@@ -44,7 +44,8 @@ func options(t testing.TB) Options {
 		Upstreams: func() []Upstream {
 			return []Upstream{{Name: "datacenter", Skew: -3 * time.Second, Failures: 2}}
 		},
-		Log: zerolog.New(t.Output()),
+		Refused: func() map[string]uint64 { return map[string]uint64{"inotify_init1": 3} },
+		Log:     zerolog.New(t.Output()),
 	}
 }
 
