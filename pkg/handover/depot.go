@@ -83,11 +83,7 @@ func read(file *os.File) (*State, error) {
 	if info.Size() > maxState {
 		return nil, fmt.Errorf("it has %d bytes, more than Purser writes", info.Size())
 	}
-	text := make([]byte, info.Size())
-	if _, err := file.ReadAt(text, 0); err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
-	}
-	return decode(text)
+	return decode(file, info.Size())
 }
 
 // Store leaves a state to the next process, in place of the one before, and gives it its

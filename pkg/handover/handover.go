@@ -9,6 +9,7 @@
 package handover
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"encoding/json"
@@ -31,7 +32,7 @@ type State struct {
 
 // An Upstream is what one of them has given.
 type Upstream struct {
-	Credentials []Credential `json:"credentials"`
+	Credentials []Credential `json:"-"` // each in a line of its own
 	// Session is what the upstream's kind made of its session, and SessionIdentity
 	// the digest of the section that it belongs to.
 	Session         []byte `json:"session,omitempty"`
@@ -98,24 +99,46 @@ func (c *Credential) Value() credential.Credential {
 	return nil
 }
 
-// The form is a line that names it and its version, the SHA-256 of the rest, and JSON.
-// Another version is not read: what it would have given is fetched again.
-const heading = "purser handover 1\n"
+// The form is a line that names it and its version, the SHA-256 of the rest, and lines of
+// JSON: the State, then each Credential. Another version is not read: what it would have
+// given is fetched again.
+const heading = "purser handover 2\n"
+
+// body is where the lines begin.
+const body = len(heading) + sha256.Size
 
 // maxState bounds what is stored and read, in bytes: a hundred thousand credentials.
 const maxState = 256 << 20
 
-// encode writes a state to an empty file, piece by piece: there may be much of it.
+// A line is one credential of an upstream.
+type line struct {
+	Upstream string `json:"upstream"`
+	Credential
+}
+
+// encode writes a state to an empty file, line by line, so that the whole of it is in
+// memory only once.
 func encode(s *State, file *os.File) error {
-	var none [sha256.Size]byte
-	if _, err := file.Write(append([]byte(heading), none[:]...)); err != nil {
+	if _, err := file.Write(make([]byte, body)); err != nil {
 		return err
 	}
 	sum := sha256.New()
-	if err := json.NewEncoder(io.MultiWriter(file, sum)).Encode(s); err != nil {
+	written := bufio.NewWriterSize(io.MultiWriter(file, sum), 64<<10)
+	lines := json.NewEncoder(written)
+	if err := lines.Encode(s); err != nil {
 		return err
 	}
-	if _, err := file.WriteAt(sum.Sum(nil), int64(len(heading))); err != nil {
+	for name, u := range s.Upstreams {
+		for _, c := range u.Credentials {
+			if err := lines.Encode(line{name, c}); err != nil {
+				return err
+			}
+		}
+	}
+	if err := written.Flush(); err != nil {
+		return err
+	}
+	if _, err := file.WriteAt(sum.Sum([]byte(heading)), 0); err != nil {
 		return err
 	}
 	info, err := file.Stat()
@@ -125,22 +148,54 @@ func encode(s *State, file *os.File) error {
 	return err
 }
 
-// decode reads what encode wrote. No error quotes any of it.
-func decode(text []byte) (*State, error) {
-	rest, ok := bytes.CutPrefix(text, []byte(heading))
-	if !ok {
+// decode reads what encode wrote, of that many bytes. No error quotes any of it.
+func decode(file io.ReaderAt, size int64) (*State, error) {
+	start := make([]byte, body)
+	n, err := file.ReadAt(start, 0)
+	switch {
+	case err != nil && !errors.Is(err, io.EOF):
+		return nil, err
+	case !bytes.HasPrefix(start[:n], []byte(heading)):
 		return nil, errors.New("it was made by another version of Purser")
-	}
-	if len(rest) < sha256.Size {
+	case n < body:
 		return nil, errors.New("it is cut off")
 	}
-	sum, body := rest[:sha256.Size], rest[sha256.Size:]
-	if sha256.Sum256(body) != [sha256.Size]byte(sum) {
+	rest := io.NewSectionReader(file, int64(body), size-int64(body))
+	sum := sha256.New()
+	if _, err := io.Copy(sum, rest); err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(sum.Sum(nil), start[len(heading):]) {
 		return nil, errors.New("it is damaged: its checksum is another")
 	}
+	if _, err := rest.Seek(0, io.SeekStart); err != nil {
+		return nil, err
+	}
 	s := &State{}
-	if json.Unmarshal(body, s) != nil { // whose error could quote it
+	if parse(rest, s) != nil { // whose error could quote it
 		return nil, errors.New("it is not what Purser writes")
 	}
 	return s, nil
+}
+
+// parse reads the lines.
+func parse(r io.Reader, s *State) error {
+	lines := json.NewDecoder(r)
+	if err := lines.Decode(s); err != nil {
+		return err
+	}
+	for {
+		var l line
+		if err := lines.Decode(&l); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		u, ok := s.Upstreams[l.Upstream]
+		if !ok {
+			return fmt.Errorf("no upstream %q", l.Upstream)
+		}
+		u.Credentials = append(u.Credentials, l.Credential)
+		s.Upstreams[l.Upstream] = u
+	}
 }
