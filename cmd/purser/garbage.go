@@ -28,10 +28,14 @@ func tuneGarbage(ctx context.Context) {
 	}
 	ticker := time.NewTicker(tuneGarbageEvery)
 	defer ticker.Stop()
+	before := 0
 	for {
 		live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 		metrics.Read(live)
-		debug.SetGCPercent(garbagePercent(live[0].Value.Uint64()))
+		if percent := garbagePercent(live[0].Value.Uint64()); percent != before { // setting it stops all requests
+			debug.SetGCPercent(percent)
+			before = percent
+		}
 		select {
 		case <-ctx.Done():
 			return
