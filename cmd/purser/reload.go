@@ -86,7 +86,7 @@ func (a *agent) tryReload(ctx, life context.Context, load func() (*config.Config
 		})
 		return err
 	}
-	a.swap(life, next, a.gate.Prepare(ctx, grants(next)), fronts, added)
+	a.swap(life, next, a.gate.Prepare(ctx, grants(next, sources.byName)), fronts, added)
 	return nil
 }
 

@@ -314,26 +314,6 @@ func TestResolveFollowsTheUserDatabaseAndSurvivesItsOutage(t *testing.T) {
 	}
 }
 
-func TestPrepareWarnsWhereEveryoneMayHaveWhatAnotherGrantNames(t *testing.T) {
-	star := policy.Grant{Name: "everyone", Credentials: []string{"*"}}
-	named := policy.Grant{Name: "backup", Users: []string{"bob"}, Credentials: []string{"backup"}}
-	for _, c := range []struct {
-		name  string
-		rules policy.Rules
-		want  int
-	}{
-		{"covered", policy.Rules{Grants: []policy.Grant{star, named}}, 1},
-		{"a base is not covered", policy.Rules{Grants: []policy.Grant{star, named}, Bases: []string{"backup"}}, 0},
-		{"no star", policy.Rules{Grants: []policy.Grant{named}}, 0},
-		{"only stars", policy.Rules{Grants: []policy.Grant{star, {Name: "b", Users: []string{"bob"}, Credentials: []string{"*"}}}}, 0},
-	} {
-		gate, _, _, _ := shop(t, policy.Rules{})
-		if got := set(gate, c.rules); len(got) != c.want {
-			t.Errorf("%s: got warnings %q", c.name, got)
-		}
-	}
-}
-
 func TestManyCallersDoNotGrowWithoutBound(t *testing.T) {
 	gate, _, _, _ := shop(t, policy.Rules{Grants: []policy.Grant{{Name: "everyone", Credentials: []string{"web"}}}})
 	for uid := range uint32(5000) {
