@@ -81,6 +81,7 @@ type Loop struct {
 	known     bool                         // the upstream has said what it grants
 	withdrawn map[credential.Key]time.Time // since when
 	trial     *trial
+	tried     error     // of Trial, once it has ended
 	kept      []Kept    // what Restore gave, until the loop begins
 	stopped   bool      // Stop was called
 	looked    time.Time // with its monotonic reading, to notice steps of the wall clock

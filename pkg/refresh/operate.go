@@ -254,6 +254,21 @@ type trial struct {
 // Trial asks once for everything, before Run, and keeps the answers for it without
 // showing them to anybody. The error names each thing that failed.
 func (l *Loop) Trial(ctx context.Context) error {
+	err := l.try(ctx)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.tried = err
+	return err
+}
+
+// Tried is the error of Trial, nil if there was none so far.
+func (l *Loop) Tried() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.tried
+}
+
+func (l *Loop) try(ctx context.Context) error {
 	t := &trial{keys: Declared(l.Source), fetched: map[credential.Key]credential.Credential{}}
 	if t.keys == nil {
 		keys, _, err := l.ask(ctx, true, credential.Key{})
