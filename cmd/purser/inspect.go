@@ -150,6 +150,10 @@ func check(ctx context.Context, c *config.Config, offline bool, out io.Writer) e
 		return usageError{err}
 	}
 	defer discard(maps.Values(sources.byName))
+	if len(sources.byName) == 0 {
+		file := append(c.Files, config.DefaultFile)[0]
+		fmt.Fprintf(out, "warning: no upstream is configured, so there is nothing to give to anybody; add one to upstreams in %s\n", file)
+	}
 	known := &store.Store{}
 	failed := checkUpstreams(ctx, sources, known, offline, out)
 	for _, warning := range grantWarnings(ctx, c, sources, known) {
