@@ -209,6 +209,7 @@ func (a *agent) running() []*line {
 func (a *agent) startLines(ctx context.Context) {
 	var rest []*line
 	for _, l := range a.running() {
+		a.handOver(l)
 		if refresh.Declared(l.source) == nil {
 			rest = append(rest, l)
 			continue

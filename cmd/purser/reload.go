@@ -201,6 +201,7 @@ func (a *agent) swap(life context.Context, next *config.Config, rules *policy.Pr
 		}
 	}
 	for name, l := range added {
+		a.handOver(l)
 		l.start(life)
 		a.lines[name] = l
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/purser-agent/purser/pkg/handover"
 	"github.com/purser-agent/purser/pkg/mock"
 	"github.com/purser-agent/purser/pkg/store"
 	"github.com/purser-agent/purser/pkg/upstream/vault"
@@ -45,6 +46,41 @@ func TestStatusSaysHowTheSessionWithVaultIs(t *testing.T) {
 	}
 	if got := report.Upstreams[0].Detail; !strings.HasPrefix(got, "logged in until ") {
 		t.Errorf("got %q", got)
+	}
+}
+
+// hostHere is a Vault, and the lines of an upstream that logs in there with a secret ID
+// which is good for one login.
+func hostHere(t *testing.T) (*mock.Vault, string) {
+	t.Helper()
+	vault := mock.NewVault(mock.VaultOptions{
+		AWSRoles: []mock.VaultAWSRole{{Name: "web"}},
+		AppRoles: []mock.VaultAppRole{{Name: "host", RoleID: "host", SecretIDs: []mock.VaultSecretID{{ID: mock.Marker + "-secret-id", Uses: 1}}}},
+	})
+	return vault, fmt.Sprintf("  vault: {kind: vault, address: %q, auth: {method: approle, role_id: host, secret_id: %q}, aws: {roles: {web: {}}}}\n", serveHere(t, vault), mock.Marker+"-secret-id")
+}
+
+// TestPromise10ASessionOutlivesAProcessThatStopsAtOnce: nothing has been stored before it
+// stops, and no other login is possible.
+func TestPromise10ASessionOutlivesAProcessThatStopsAtOnce(t *testing.T) {
+	manager := newKeeping(t)
+	vault, lines := hostHere(t)
+	text := "upstreams:\n" + lines + "grants: {everyone: {credentials: ['*']}}\n"
+	left := &handover.State{}
+	for n := range 3 {
+		r := startAgent(t, text, func(a *agent) {
+			a.depot, a.moved = manager.depot(), nil // nothing is stored before the stop
+			a.takeBack(left)
+		})
+		r.waitReady()
+		if got := r.agent.state().Upstreams[0].Detail; !strings.HasPrefix(got, "logged in until ") {
+			t.Errorf("process %d: got %q", n, got)
+		}
+		manager.watch(r.stop)
+		left = manager.state()
+	}
+	if r := vault.Record(); r.TokensRevoked != 0 || r.Tokens != 1 {
+		t.Errorf("%d tokens were revoked, %d are left", r.TokensRevoked, r.Tokens)
 	}
 }
 
