@@ -181,6 +181,9 @@ func (a *agent) swap(life context.Context, next *config.Config, rules *policy.Pr
 			continue
 		}
 		gone = append(gone, l)
+		if r, ok := l.source.(resumer); ok {
+			r.HandOver(false)
+		}
 		l.stop()
 	}
 	var held []credential.Key

@@ -84,6 +84,31 @@ func TestPromise10ASessionOutlivesAProcessThatStopsAtOnce(t *testing.T) {
 	}
 }
 
+// TestASessionThatAReloadRemovesIsGivenBack: no process will go on with it. Keys of users,
+// which would go with the token, outlive it.
+func TestASessionThatAReloadRemovesIsGivenBack(t *testing.T) {
+	for kind, want := range map[string]int{mock.AssumedRole: 1, mock.IAMUser: 0} {
+		manager := newKeeping(t)
+		vault := mock.NewVault(mock.VaultOptions{
+			AWSRoles: []mock.VaultAWSRole{{Name: "web", Type: kind}},
+			AppRoles: []mock.VaultAppRole{{Name: "host", RoleID: "host", SecretIDs: []mock.VaultSecretID{{ID: mock.Marker + "-secret-id"}}}},
+		})
+		const grants = "grants: {everyone: {credentials: ['*']}}\n"
+		r := startAgent(t, fmt.Sprintf("upstreams:\n  vault: {kind: vault, address: %q, auth: {method: approle, role_id: host, secret_id: %q}, aws: {roles: {web: {path: creds/web, allow_iam_user: true}}}}\n", serveHere(t, vault), mock.Marker+"-secret-id")+grants,
+			func(a *agent) { a.depot = manager.depot() })
+		r.waitReady()
+		manager.await("after the start", func(s *handover.State) bool { return s.Upstreams["vault"].Session != nil })
+		r.write(grants)
+		if err := r.reload(); err != nil {
+			t.Fatal(err)
+		}
+		if got := vault.Record().TokensRevoked; got != want {
+			t.Errorf("%s: %d tokens were revoked, want %d", kind, got, want)
+		}
+		manager.watch(r.stop)
+	}
+}
+
 // What a reload has fetched for nothing is given back, users of AWS and all.
 func TestReloadThatIsRefusedLeavesNothingBehindInVault(t *testing.T) {
 	r := startAgent(t, "grants: {everyone: {credentials: ['*']}}\n")
