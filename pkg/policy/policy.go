@@ -61,10 +61,11 @@ type Store interface {
 	Complete() bool
 }
 
-// Demand fetches keys that nobody configured ahead.
+// Demand fetches keys that nobody configured ahead. It is told who wants one only so that
+// nobody takes the room of others.
 type Demand interface {
 	Allows(key credential.Key) bool
-	Want(ctx context.Context, key credential.Key) error
+	Want(ctx context.Context, key credential.Key, by caller.Identity) error
 }
 
 // Accounts is the user database. An error that is caller.ErrUnknownAccount says

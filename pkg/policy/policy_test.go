@@ -51,12 +51,14 @@ type demand struct {
 	store  *store.Store
 	allows string
 	wanted int
+	by     caller.Identity // who wanted one last
 }
 
 func (d *demand) Allows(key credential.Key) bool { return strings.HasPrefix(key.Name, d.allows) }
 
-func (d *demand) Want(_ context.Context, key credential.Key) error {
+func (d *demand) Want(_ context.Context, key credential.Key, by caller.Identity) error {
 	d.wanted++
+	d.by = by
 	d.store.AnnounceUnlisted(key)
 	d.store.Put(key, keys())
 	return nil

@@ -14,6 +14,7 @@ type job struct {
 	list     bool
 	declared bool // named by the configuration
 	demanded bool // asked for by a caller, configured by nobody
+	asker    Asker
 	required bool // ready waits for it
 	draw     Draw
 

@@ -53,7 +53,7 @@ const (
 	stuck       = 30 * time.Second // without a pulse for so long, a loop is not alive
 	probing     = 5                // failures in a row, over all keys, after which one attempt at a time has to do
 	maxDemanded = 1000             // keys on demand
-	maxRefused  = 100              // keys on demand that the upstream was asked for in vain
+	maxVain     = 100              // keys on demand that the upstream has not given so far
 )
 
 // A Loop keeps one upstream's credentials in stock. Its methods are safe for
@@ -73,6 +73,7 @@ type Loop struct {
 	misses    int       // attempts in a row, of whatever key, that failed and might heal
 	paused    time.Time // nothing is asked before
 	demanded  int
+	vain      map[*job]struct{}            // keys on demand that were never given; others until room looks
 	refused   time.Time                    // when it was last said that a key on demand is one too many
 	short     bool                         // said that lifetimes are too short
 	began     bool                         // the first jobs are planned
@@ -99,6 +100,7 @@ func New(o Options) *Loop {
 		jobs:      map[credential.Key]*job{},
 		failing:   map[*job]struct{}{},
 		urged:     map[*job]struct{}{},
+		vain:      map[*job]struct{}{},
 		withdrawn: map[credential.Key]time.Time{},
 	}
 }
