@@ -209,6 +209,7 @@ func (a *agent) running() []*line {
 func (a *agent) startLines(ctx context.Context) {
 	var rest []*line
 	for _, l := range a.running() {
+		a.handOver(l)
 		if refresh.Declared(l.source) == nil {
 			rest = append(rest, l)
 			continue
@@ -285,9 +286,27 @@ func (a *agent) warn(warnings []string) {
 	}
 }
 
+// sources are those of all lines. It is for the time before run, and for reloads.
+func (a *agent) sources() map[string]source {
+	all := map[string]source{}
+	for name, l := range a.lines {
+		all[name] = l.source
+	}
+	return all
+}
+
 // grants turns the configured grants into the rules of the gate.
-func grants(c *config.Config) policy.Rules {
-	rules := policy.Rules{IMDSv1: c.AWS.IMDSv1}
+func grants(c *config.Config, byName map[string]source) policy.Rules {
+	rules := policy.Rules{IMDSv1: c.AWS.IMDSv1, Declared: map[string]string{}}
+	for name, s := range byName {
+		keys := refresh.Declared(s)
+		if keys == nil {
+			rules.Listing = append(rules.Listing, name)
+		}
+		for _, key := range keys {
+			rules.Declared[key.Name] = name
+		}
+	}
 	for name, g := range c.Grants {
 		rules.Grants = append(rules.Grants, policy.Grant{
 			Name: name, Users: g.User, Groups: g.Group, Units: g.Unit,

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -77,13 +78,47 @@ type base struct {
 func (b *base) Get() (credential.Key, credential.Credential, error) {
 	loop, key, err := b.find()
 	if err != nil {
-		return key, nil, err
+		return key, nil, b.explain(key, err)
 	}
 	if c, ok := loop.Fetched()[key]; ok {
 		return key, c, nil
 	}
 	c, err := b.stock.Get(key)
+	if absent(err) && loop.Tried() != nil {
+		err = fmt.Errorf("%s cannot be had, because upstream %q failed", b.called(key), loop.Upstream)
+	}
 	return key, c, err
+}
+
+// explain says why nobody is known to give the base, if that is because upstreams failed
+// on trial before they said what they give.
+func (b *base) explain(key credential.Key, err error) error {
+	var failed []string
+	for _, loop := range b.loops {
+		if _, known := loop.Keys(); !known && loop.Tried() != nil {
+			failed = append(failed, fmt.Sprintf("%q", loop.Upstream))
+		}
+	}
+	switch {
+	case len(failed) == 0 || !absent(err):
+		return err
+	case len(b.loops) > 1:
+		return fmt.Errorf("%s cannot be had: no upstream that answered gives it, and these failed: %s", b.called(key), strings.Join(failed, ", "))
+	}
+	return fmt.Errorf("%s cannot be had, because upstream %s failed", b.called(key), failed[0])
+}
+
+// absent reports whether an error says no more of a base than that it is not there.
+func absent(err error) bool {
+	return errors.Is(err, credential.ErrNotFound) || errors.Is(err, credential.ErrUnavailable)
+}
+
+// called is what the base is called in a message.
+func (b *base) called(key credential.Key) string {
+	if key.Name == "" {
+		return fmt.Sprintf("the base from upstream %q", b.upstream)
+	}
+	return fmt.Sprintf("the base %q", key)
 }
 
 // Renew asks for a new one.

@@ -53,6 +53,14 @@ func (c *cloud) config(hops ...string) string {
 	return fmt.Sprintf("upstreams:\n  dc: {kind: ims, url: %q}\n", c.imsURL) + strings.Join(hops, "") + "grants: {everyone: {credentials: ['*']}}\n"
 }
 
+// metrics is what a scrape shows.
+func (r *running) metrics() string {
+	r.t.Helper()
+	shown := httptest.NewRecorder()
+	r.agent.telemetry.Handler().ServeHTTP(shown, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	return shown.Body.String()
+}
+
 // signers are who asked STS, the oldest first.
 func (c *cloud) signers() (signers []string) {
 	for _, call := range c.sts.Assumptions() {
@@ -63,7 +71,8 @@ func (c *cloud) signers() (signers []string) {
 
 func TestAChainOfThreeHopsStartsWarmAndShowsItsEndOnly(t *testing.T) {
 	c := startCloud(t)
-	r := startAgent(t, c.config(c.hop("c", "credential: b"), c.hop("a", "upstream: dc"), c.hop("b", "credential: a")))
+	var said safeBuffer
+	r := startAgentThatLogs(t, c.config(c.hop("c", "credential: b"), c.hop("a", "upstream: dc"), c.hop("b", "credential: a")), zerolog.New(&said))
 	begin := time.Now()
 	r.waitReady()
 	if took := time.Since(begin); took > 5*time.Second {
@@ -71,6 +80,12 @@ func TestAChainOfThreeHopsStartsWarmAndShowsItsEndOnly(t *testing.T) {
 	}
 	if got, want := c.signers(), []string{"test_role for a", "a for b", "b for c"}; !slices.Equal(got, want) {
 		t.Errorf("STS was asked by %q, want %q", got, want)
+	}
+	if text := r.metrics(); strings.Contains(text, `class="base"`) || !strings.Contains(text, `purser_refresh_total{class="ok",upstream="c-hop"} 1`) {
+		t.Errorf("the wait for the bases counts: %s", text)
+	}
+	if log := said.String(); strings.Contains(log, `"level":"warn"`) || strings.Contains(log, "trying again") {
+		t.Errorf("the wait for the bases is logged: %s", log)
 	}
 	if _, list := r.get(""); list != "c" {
 		t.Errorf("everyone is shown %q, want only what is no base", list)

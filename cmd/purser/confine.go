@@ -42,11 +42,7 @@ func laterNeeds(c *config.Config, all map[string]source) sandbox.Options {
 // confine enters the sandbox. What it leaves is what the configuration needs, and what
 // paths name, in which there may be more files one day.
 func (a *agent) confine(paths []string, programs *helper.Helper) error {
-	all := map[string]source{}
-	for name, l := range a.lines {
-		all[name] = l.source
-	}
-	o := laterNeeds(a.config, all)
+	o := laterNeeds(a.config, a.sources())
 	o.Landlock, o.Seccomp, o.Runtime = a.config.Sandbox.Landlock, a.config.Sandbox.Seccomp, runtimeFolder(a.config)
 	for _, path := range paths {
 		if info, err := os.Stat(path); err == nil && info.IsDir() {

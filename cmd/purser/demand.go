@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/purser-agent/purser/pkg/awsapi"
+	"github.com/purser-agent/purser/pkg/caller"
 	"github.com/purser-agent/purser/pkg/config"
 	"github.com/purser-agent/purser/pkg/credential"
+	"github.com/purser-agent/purser/pkg/refresh"
 )
 
 // Allows implements policy.Demand: whether some upstream may be asked for a key that
@@ -25,7 +28,7 @@ func (a *agent) Allows(key credential.Key) bool {
 
 // Want implements policy.Demand. The upstream that allows the key is asked: there is
 // one, see checkDemand.
-func (a *agent) Want(ctx context.Context, key credential.Key) error {
+func (a *agent) Want(ctx context.Context, key credential.Key, by caller.Identity) error {
 	a.mu.Lock()
 	wait := a.config.OnDemand.Wait
 	a.mu.Unlock()
@@ -33,10 +36,19 @@ func (a *agent) Want(ctx context.Context, key credential.Key) error {
 	defer cancel()
 	for _, loop := range a.loops() {
 		if loop.Allows(key) {
-			return loop.Want(ctx, key)
+			return loop.Want(ctx, key, asker(by))
 		}
 	}
 	return credential.ErrNotFound
+}
+
+// asker is a caller to whom a share of what is asked for in vain belongs. All that are not
+// identified share one.
+func asker(c caller.Identity) refresh.Asker {
+	if !c.Known {
+		return refresh.Asker{}
+	}
+	return refresh.Asker{User: strconv.FormatUint(uint64(c.UID), 10), Unit: c.Unit}
 }
 
 // unmet are the grants of roles on demand that no upstream may be asked for.

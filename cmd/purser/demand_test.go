@@ -3,16 +3,19 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/rs/zerolog"
 
+	"github.com/purser-agent/purser/pkg/caller"
 	"github.com/purser-agent/purser/pkg/config"
 	"github.com/purser-agent/purser/pkg/credential"
 	"github.com/purser-agent/purser/pkg/status"
 	"github.com/purser-agent/purser/pkg/telemetry"
+	"github.com/purser-agent/purser/pkg/upstream"
 )
 
 // anyRole is an upstream that may be asked for every credential of its name and the
@@ -67,7 +70,7 @@ func TestACredentialThatNobodyConfiguredAheadComesFromTheUpstreamThatAllowsIt(t 
 		if !a.Allows(key) {
 			t.Fatal("it is not allowed")
 		}
-		if err := a.Want(t.Context(), key); err != nil {
+		if err := a.Want(t.Context(), key, caller.Identity{}); err != nil {
 			t.Fatal(err)
 		}
 		got, err := a.store.Get(key)
@@ -80,6 +83,37 @@ func TestACredentialThatNobodyConfiguredAheadComesFromTheUpstreamThatAllowsIt(t 
 	})
 }
 
+// A ghostly upstream may be asked for everything and gives nothing but web.
+type ghostly struct{ anyRole }
+
+func (ghostly) Allows(credential.Key) bool { return true }
+func (s ghostly) Fetch(ctx context.Context, key credential.Key) (credential.Credential, error) {
+	if key.Name != s.name {
+		return nil, &upstream.Error{Kind: upstream.ClassRefused, Tried: "AssumeRole", Err: errors.New("AccessDenied")}
+	}
+	return s.anyRole.Fetch(ctx, key)
+}
+
+// TestACallerOfMadeUpNamesDoesNotShutOutOthers, be it another user or another unit of the
+// same one.
+func TestACallerOfMadeUpNamesDoesNotShutOutOthers(t *testing.T) {
+	hostile := caller.Identity{Known: true, UID: 1001, Unit: "session-1.scope"}
+	for _, other := range []caller.Identity{{Known: true, UID: 1002}, {Known: true, UID: 1001, Unit: "web.service"}, {}} {
+		synctest.Test(t, func(t *testing.T) {
+			a := startLines(t, map[string]source{"a": ghostly{anyRole{name: "web"}}})
+			for i := range 200 {
+				_ = a.Want(t.Context(), credential.Key{Name: fmt.Sprint("made-up", i)}, hostile)
+			}
+			if err := a.Want(t.Context(), credential.Key{Name: "web"}, other); err != nil {
+				t.Errorf("%v got %v", other, err)
+			}
+			if _, err := a.store.Get(credential.Key{Name: "web"}); err != nil {
+				t.Errorf("%v got %v", other, err)
+			}
+		})
+	}
+}
+
 func TestACredentialThatNoUpstreamAllowsDoesNotExist(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := startLines(t, map[string]source{"a": anyRole{name: "web"}})
@@ -87,7 +121,7 @@ func TestACredentialThatNoUpstreamAllowsDoesNotExist(t *testing.T) {
 		if a.Allows(key) {
 			t.Error("it is allowed")
 		}
-		if err := a.Want(t.Context(), key); !errors.Is(err, credential.ErrNotFound) {
+		if err := a.Want(t.Context(), key, caller.Identity{}); !errors.Is(err, credential.ErrNotFound) {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -97,7 +131,7 @@ func TestPromise2AFirstRequestWaitsNoLongerThanSDKsDo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := startLines(t, map[string]source{"a": anyRole{name: "web", slow: time.Second}})
 		key, begin := credential.Key{Name: "web", Variant: "audience"}, time.Now()
-		if err := a.Want(t.Context(), key); !errors.Is(err, credential.ErrUnavailable) {
+		if err := a.Want(t.Context(), key, caller.Identity{}); !errors.Is(err, credential.ErrUnavailable) {
 			t.Errorf("got %v", err)
 		}
 		if took := time.Since(begin); took != 400*time.Millisecond {

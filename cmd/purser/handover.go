@@ -20,6 +20,8 @@ func keeps(s source) bool {
 
 // A resumer is a source whose session with its upstream can go on in the next process.
 type resumer interface {
+	// HandOver says whether there will be a next process that the session is left to.
+	HandOver(will bool)
 	// Session is what Resume needs, nil if there is no session. It may be secret.
 	Session() []byte
 	// Resume goes on with a session. One that is of no use any more is no error.
@@ -51,6 +53,13 @@ func (a *agent) takeBack(left *handover.State) {
 		}
 	}
 	a.log.Info().Int("credentials", restored).Time("saved", left.Saved).Msg("took over what the process before had in stock")
+}
+
+// handOver tells a line, before it runs, that what it has is left to the next process.
+func (a *agent) handOver(l *line) {
+	if r, ok := l.source.(resumer); ok {
+		r.HandOver(a.depot != nil)
+	}
 }
 
 // leave is what there is to carry over a restart now.

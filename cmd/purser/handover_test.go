@@ -107,6 +107,20 @@ func (k *keeping) depot() *handover.Depot {
 	return d
 }
 
+// watch takes messages for as long as something lasts.
+func (k *keeping) watch(something func()) {
+	done := make(chan struct{})
+	go func() { defer close(done); something() }()
+	for {
+		select {
+		case <-done:
+			return
+		default:
+			k.take()
+		}
+	}
+}
+
 // serves reports whether a state has what the front end serves for a name.
 func serves(s *handover.State, name, keys string) bool {
 	return slices.ContainsFunc(s.Upstreams["dc"].Credentials, func(c handover.Credential) bool {
@@ -154,16 +168,7 @@ func TestPromise10AStopLeavesWhatWasServedLastAndWaitsForSystemd(t *testing.T) {
 	})
 	r.waitReady()
 	served := r.keysOf("web")
-	done := make(chan struct{})
-	go func() { defer close(done); r.stop() }()
-	for stopped := false; !stopped; {
-		select {
-		case <-done:
-			stopped = true
-		default:
-			manager.take()
-		}
-	}
+	manager.watch(r.stop)
 	if manager.last == nil || !serves(manager.state(), "web", served) || !slices.Contains(manager.lines, "BARRIER=1") {
 		t.Errorf("after the stop, whose messages were %q, another state is left", manager.lines)
 	}

@@ -145,18 +145,20 @@ func check(ctx context.Context, c *config.Config, offline bool, out io.Writer) e
 	if err := upstream.CheckReadable(c.Files); err != nil { // a reload reads them again
 		return usageError{err}
 	}
-	for _, warning := range policy.NewGate(&store.Store{}, nil, caller.Accounts{}).Prepare(ctx, grants(c)).Warnings {
-		fmt.Fprintln(out, "warning:", warning)
-	}
 	sources, err := openSources(c.Upstreams, &store.Store{}, surroundings{programs: programs, log: zerolog.New(zerolog.SyncWriter(told{out}))})
 	if err != nil {
 		return usageError{err}
 	}
-	for _, warning := range unmet(c, sources.byName) {
+	defer discard(maps.Values(sources.byName))
+	if len(sources.byName) == 0 {
+		file := append(c.Files, config.DefaultFile)[0]
+		fmt.Fprintf(out, "warning: no upstream is configured, so there is nothing to give to anybody; add one to upstreams in %s\n", file)
+	}
+	known := &store.Store{}
+	failed := checkUpstreams(ctx, sources, known, offline, out)
+	for _, warning := range grantWarnings(ctx, c, sources, known) {
 		fmt.Fprintln(out, "warning:", warning)
 	}
-	defer discard(maps.Values(sources.byName))
-	failed := checkUpstreams(ctx, sources, offline, out)
 	var misled error
 	if !offline {
 		misled = checkInstalledRedirect(ctx, c, out)
@@ -167,9 +169,16 @@ func check(ctx context.Context, c *config.Config, offline bool, out io.Writer) e
 	return misled
 }
 
+// grantWarnings are what an operator should know about the grants, by what is known of
+// the upstreams.
+func grantWarnings(ctx context.Context, c *config.Config, sources *sources, known *store.Store) []string {
+	gate := policy.NewGate(known, nil, caller.Accounts{})
+	return append(gate.Prepare(ctx, grants(c, sources.byName)).Warnings, unmet(c, sources.byName)...)
+}
+
 // checkUpstreams tries each upstream after those that may give its base, and returns how
-// many failed.
-func checkUpstreams(ctx context.Context, sources *sources, offline bool, out io.Writer) (failed int) {
+// many failed. The names that they give are known then.
+func checkUpstreams(ctx context.Context, sources *sources, known *store.Store, offline bool, out io.Writer) (failed int) {
 	loops := map[string]*refresh.Loop{}
 	for name, s := range sources.byName {
 		loops[name] = refresh.New(refresh.Options{Upstream: name, Source: s, Store: &store.Store{}, Claims: &refresh.Claims{}, Log: zerolog.Nop()})
@@ -196,7 +205,19 @@ func checkUpstreams(ctx context.Context, sources *sources, offline bool, out io.
 			fmt.Fprintln(out, "  warning:", warning)
 		}
 	}
+	learn(known, loops)
 	return failed
+}
+
+// learn fills a store with the names that upstreams have said they give.
+func learn(known *store.Store, loops map[string]*refresh.Loop) {
+	complete := true
+	for name, loop := range loops {
+		keys, answered := loop.Keys()
+		known.For(name).Announce(keys...)
+		complete = complete && answered
+	}
+	known.SetComplete(complete)
 }
 
 // checkInstalledRedirect tries the redirect where it was installed, unless Purser does

@@ -86,7 +86,7 @@ func (a *agent) tryReload(ctx, life context.Context, load func() (*config.Config
 		})
 		return err
 	}
-	a.swap(life, next, a.gate.Prepare(ctx, grants(next)), fronts, added)
+	a.swap(life, next, a.gate.Prepare(ctx, grants(next, sources.byName)), fronts, added)
 	return nil
 }
 
@@ -181,6 +181,9 @@ func (a *agent) swap(life context.Context, next *config.Config, rules *policy.Pr
 			continue
 		}
 		gone = append(gone, l)
+		if r, ok := l.source.(resumer); ok {
+			r.HandOver(false)
+		}
 		l.stop()
 	}
 	var held []credential.Key
@@ -201,6 +204,7 @@ func (a *agent) swap(life context.Context, next *config.Config, rules *policy.Pr
 		}
 	}
 	for name, l := range added {
+		a.handOver(l)
 		l.start(life)
 		a.lines[name] = l
 	}

@@ -83,7 +83,8 @@ func describe(upstream string, row refresh.Row) status.Credential {
 
 // health sums up the list and the credentials of an upstream.
 func health(listing refresh.Listing, rows []refresh.Row) status.Health {
-	if listing.Err != nil || slices.ContainsFunc(rows, func(r refresh.Row) bool { return r.Err != nil }) {
+	failing := func(r refresh.Row) bool { return r.Err != nil && (!r.Waiting || !r.Fetched.IsZero()) }
+	if listing.Err != nil || slices.ContainsFunc(rows, failing) {
 		return status.Failing
 	}
 	if listing.Last.IsZero() && !slices.ContainsFunc(rows, func(r refresh.Row) bool { return !r.Fetched.IsZero() }) {

@@ -24,6 +24,8 @@ func TestHealthOfAnUpstream(t *testing.T) {
 	}{
 		{"not asked so far", refresh.Listing{}, nil, status.Unknown},
 		{"declared, not asked so far", refresh.Listing{}, []refresh.Row{{}}, status.Unknown},
+		{"waiting for its base", refresh.Listing{}, []refresh.Row{{Err: failed, Waiting: true}}, status.Unknown},
+		{"waiting for its base with something in stock", refresh.Listing{}, []refresh.Row{{Fetched: time.Now(), Err: failed, Waiting: true}}, status.Failing},
 		{"listed", listed, nil, status.OK},
 		{"declared and fetched", refresh.Listing{}, []refresh.Row{{}, fetched}, status.OK},
 		{"no list", refresh.Listing{Err: failed}, nil, status.Failing},

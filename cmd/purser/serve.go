@@ -232,7 +232,7 @@ func (a *agent) run(life context.Context, b *bound, hangups <-chan os.Signal, lo
 	}
 	var parts sync.WaitGroup
 	parts.Go(func() { notifier.Run(ctx) }) // first of all: the user database may be slow
-	rules := a.gate.Prepare(ctx, grants(start))
+	rules := a.gate.Prepare(ctx, grants(start, a.sources()))
 	a.gate.Commit(rules)
 	a.warn(rules.Warnings)
 	admin := a.adminServer(b.starter, start.Admin.Group, reload)

@@ -81,7 +81,7 @@ func TestShippedConfigurationTurnedOnOpensEveryKindOfUpstream(t *testing.T) {
 			t.Errorf("no upstream of kind %s is in %s", kind, shippedFile)
 		}
 	}
-	if rules := grants(c); len(rules.Grants) < 3 {
+	if rules := grants(c, nil); len(rules.Grants) < 3 {
 		t.Errorf("got the grants %+v, want everyone's and examples of the others", rules.Grants)
 	}
 }

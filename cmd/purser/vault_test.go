@@ -7,6 +7,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/purser-agent/purser/pkg/handover"
 	"github.com/purser-agent/purser/pkg/mock"
 	"github.com/purser-agent/purser/pkg/store"
 	"github.com/purser-agent/purser/pkg/upstream/vault"
@@ -45,6 +46,66 @@ func TestStatusSaysHowTheSessionWithVaultIs(t *testing.T) {
 	}
 	if got := report.Upstreams[0].Detail; !strings.HasPrefix(got, "logged in until ") {
 		t.Errorf("got %q", got)
+	}
+}
+
+// hostHere is a Vault, and the lines of an upstream that logs in there with a secret ID
+// which is good for one login.
+func hostHere(t *testing.T) (*mock.Vault, string) {
+	t.Helper()
+	vault := mock.NewVault(mock.VaultOptions{
+		AWSRoles: []mock.VaultAWSRole{{Name: "web"}},
+		AppRoles: []mock.VaultAppRole{{Name: "host", RoleID: "host", SecretIDs: []mock.VaultSecretID{{ID: mock.Marker + "-secret-id", Uses: 1}}}},
+	})
+	return vault, fmt.Sprintf("  vault: {kind: vault, address: %q, auth: {method: approle, role_id: host, secret_id: %q}, aws: {roles: {web: {}}}}\n", serveHere(t, vault), mock.Marker+"-secret-id")
+}
+
+// TestPromise10ASessionOutlivesAProcessThatStopsAtOnce: nothing has been stored before it
+// stops, and no other login is possible.
+func TestPromise10ASessionOutlivesAProcessThatStopsAtOnce(t *testing.T) {
+	manager := newKeeping(t)
+	vault, lines := hostHere(t)
+	text := "upstreams:\n" + lines + "grants: {everyone: {credentials: ['*']}}\n"
+	left := &handover.State{}
+	for n := range 3 {
+		r := startAgent(t, text, func(a *agent) {
+			a.depot, a.moved = manager.depot(), nil // nothing is stored before the stop
+			a.takeBack(left)
+		})
+		r.waitReady()
+		if got := r.agent.state().Upstreams[0].Detail; !strings.HasPrefix(got, "logged in until ") {
+			t.Errorf("process %d: got %q", n, got)
+		}
+		manager.watch(r.stop)
+		left = manager.state()
+	}
+	if r := vault.Record(); r.TokensRevoked != 0 || r.Tokens != 1 {
+		t.Errorf("%d tokens were revoked, %d are left", r.TokensRevoked, r.Tokens)
+	}
+}
+
+// TestASessionThatAReloadRemovesIsGivenBack: no process will go on with it. Keys of users,
+// which would go with the token, outlive it.
+func TestASessionThatAReloadRemovesIsGivenBack(t *testing.T) {
+	for kind, want := range map[string]int{mock.AssumedRole: 1, mock.IAMUser: 0} {
+		manager := newKeeping(t)
+		vault := mock.NewVault(mock.VaultOptions{
+			AWSRoles: []mock.VaultAWSRole{{Name: "web", Type: kind}},
+			AppRoles: []mock.VaultAppRole{{Name: "host", RoleID: "host", SecretIDs: []mock.VaultSecretID{{ID: mock.Marker + "-secret-id"}}}},
+		})
+		const grants = "grants: {everyone: {credentials: ['*']}}\n"
+		r := startAgent(t, fmt.Sprintf("upstreams:\n  vault: {kind: vault, address: %q, auth: {method: approle, role_id: host, secret_id: %q}, aws: {roles: {web: {path: creds/web, allow_iam_user: true}}}}\n", serveHere(t, vault), mock.Marker+"-secret-id")+grants,
+			func(a *agent) { a.depot = manager.depot() })
+		r.waitReady()
+		manager.await("after the start", func(s *handover.State) bool { return s.Upstreams["vault"].Session != nil })
+		r.write(grants)
+		if err := r.reload(); err != nil {
+			t.Fatal(err)
+		}
+		if got := vault.Record().TokensRevoked; got != want {
+			t.Errorf("%s: %d tokens were revoked, want %d", kind, got, want)
+		}
+		manager.watch(r.stop)
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"github.com/purser-agent/purser/pkg/caller"
-	"github.com/purser-agent/purser/pkg/credential"
 )
 
 // accounts is what the user database said of the names in the grants.
@@ -50,26 +49,4 @@ func look[T any](ctx context.Context, grant, kind, name string, now, before map[
 		return []string{fmt.Sprintf("grant %q: looking up the %s %q: %v; using what was known before", grant, kind, name, err)}
 	}
 	return []string{fmt.Sprintf("grant %q: looking up the %s %q: %v; the condition matches nobody until it can be looked up", grant, kind, name, err)}
-}
-
-// overlaps warns where everyone may have by * what another grant names, so that the
-// other grant protects nothing.
-func overlaps(rules Rules) []string {
-	open := slices.ContainsFunc(rules.Grants, func(g Grant) bool {
-		return g.conditions() == 0 && slices.Contains(g.Credentials, "*")
-	})
-	if !open {
-		return nil
-	}
-	var warnings []string
-	covered := func(name string) bool {
-		return name != "*" && !credential.IsRoleARN(name) && !slices.Contains(rules.Bases, name)
-	}
-	for _, g := range rules.Grants {
-		if g.conditions() > 0 && slices.ContainsFunc(g.Credentials, covered) {
-			warnings = append(warnings, fmt.Sprintf("grant %q: what it names, everyone may have too, because grants.%s.credentials is [\"*\"]; delete that grant or list what everyone may have", g.Name, Everyone))
-		}
-	}
-	slices.Sort(warnings)
-	return warnings
 }

@@ -1,9 +1,11 @@
 package policy_test
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 
+	"github.com/purser-agent/purser/pkg/caller"
 	"github.com/purser-agent/purser/pkg/policy"
 )
 
@@ -25,5 +27,14 @@ func TestAKeyOnDemandNeedsThePatternOfTheUpstreamToo(t *testing.T) {
 	gate, _, _, d := shop(t, policy.Rules{Grants: []policy.Grant{{Name: "everyone", Credentials: []string{"arn:aws:iam::999999999999:role/app"}}}})
 	if may(gate, bob, "arn:aws:iam::999999999999:role/app") || d.wanted != 0 {
 		t.Error("asked for a role that no upstream allows")
+	}
+}
+
+func TestAKeyOnDemandIsWantedInTheNameOfItsCaller(t *testing.T) {
+	gate, _, _, d := shop(t, policy.Rules{Grants: []policy.Grant{{Name: "everyone", Credentials: []string{"arn:aws:iam::111122223333:role/*"}}}})
+	for i, c := range []caller.Identity{alice, bob, unknown} {
+		if !may(gate, c, fmt.Sprint("arn:aws:iam::111122223333:role/app", i)) || d.by != c {
+			t.Errorf("%v is taken for %v", c, d.by)
+		}
 	}
 }

@@ -44,6 +44,12 @@ type Rules struct {
 	// BaseUpstreams are upstreams of which whatever they give serves as a base: its
 	// names are not known ahead.
 	BaseUpstreams []string
+
+	// Declared is the upstream of each name that the configuration has, and Listing are
+	// the upstreams that have to be asked what they give. Warnings depend on them, and
+	// nothing else.
+	Declared map[string]string
+	Listing  []string
 }
 
 // A Store is what the gate reads; *store.Store fits.
@@ -55,10 +61,11 @@ type Store interface {
 	Complete() bool
 }
 
-// Demand fetches keys that nobody configured ahead.
+// Demand fetches keys that nobody configured ahead. It is told who wants one only so that
+// nobody takes the room of others.
 type Demand interface {
 	Allows(key credential.Key) bool
-	Want(ctx context.Context, key credential.Key) error
+	Want(ctx context.Context, key credential.Key, by caller.Identity) error
 }
 
 // Accounts is the user database. An error that is caller.ErrUnknownAccount says
@@ -117,7 +124,7 @@ func (g *Gate) Prepare(ctx context.Context, rules Rules) *Prepared {
 
 func (g *Gate) prepare(ctx context.Context, rules Rules) *Prepared {
 	known, warnings := resolve(ctx, g.accounts, rules.Grants, g.known)
-	return &Prepared{rules, known, newRuleset(g, rules, known), append(warnings, overlaps(rules)...)}
+	return &Prepared{rules, known, newRuleset(g, rules, known), append(warnings, overlaps(rules, g.store)...)}
 }
 
 // Commit replaces the rules at once, also for connections that are open.

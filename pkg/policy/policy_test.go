@@ -51,12 +51,14 @@ type demand struct {
 	store  *store.Store
 	allows string
 	wanted int
+	by     caller.Identity // who wanted one last
 }
 
 func (d *demand) Allows(key credential.Key) bool { return strings.HasPrefix(key.Name, d.allows) }
 
-func (d *demand) Want(_ context.Context, key credential.Key) error {
+func (d *demand) Want(_ context.Context, key credential.Key, by caller.Identity) error {
 	d.wanted++
+	d.by = by
 	d.store.AnnounceUnlisted(key)
 	d.store.Put(key, keys())
 	return nil
@@ -311,26 +313,6 @@ func TestResolveFollowsTheUserDatabaseAndSurvivesItsOutage(t *testing.T) {
 	}
 	if may(gate, nginx, "web") {
 		t.Error("a group that is gone still grants")
-	}
-}
-
-func TestPrepareWarnsWhereEveryoneMayHaveWhatAnotherGrantNames(t *testing.T) {
-	star := policy.Grant{Name: "everyone", Credentials: []string{"*"}}
-	named := policy.Grant{Name: "backup", Users: []string{"bob"}, Credentials: []string{"backup"}}
-	for _, c := range []struct {
-		name  string
-		rules policy.Rules
-		want  int
-	}{
-		{"covered", policy.Rules{Grants: []policy.Grant{star, named}}, 1},
-		{"a base is not covered", policy.Rules{Grants: []policy.Grant{star, named}, Bases: []string{"backup"}}, 0},
-		{"no star", policy.Rules{Grants: []policy.Grant{named}}, 0},
-		{"only stars", policy.Rules{Grants: []policy.Grant{star, {Name: "b", Users: []string{"bob"}, Credentials: []string{"*"}}}}, 0},
-	} {
-		gate, _, _, _ := shop(t, policy.Rules{})
-		if got := set(gate, c.rules); len(got) != c.want {
-			t.Errorf("%s: got warnings %q", c.name, got)
-		}
 	}
 }
 

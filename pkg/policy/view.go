@@ -121,7 +121,7 @@ func (v *view) get(ctx context.Context, key credential.Key) (credential.Credenti
 		return c, err
 	}
 	if gate.demand != nil && !gate.store.Listed(key) && gate.demand.Allows(key) {
-		if wanted := gate.demand.Want(ctx, key); wanted != nil {
+		if wanted := gate.demand.Want(ctx, key, v.caller); wanted != nil {
 			return nil, wanted
 		}
 		if c, err = gate.store.Get(key); errors.Is(err, credential.ErrNotFound) {

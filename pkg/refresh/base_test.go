@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -34,6 +35,54 @@ func TestAWaitForAnotherUpstreamIsLeftToThatOnesLog(t *testing.T) {
 			if got := log.String(); (got == "") != (c.want == "") || !strings.Contains(got, c.want) {
 				t.Errorf("%v: logged %q, want %q", c.err, got, c.want)
 			}
+		}
+	})
+}
+
+// TestAWaitForAnotherUpstreamIsNoFailure, however long it takes, and what fails after it
+// is a first failure.
+func TestAWaitForAnotherUpstreamIsNoFailure(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		u := newUpstream("web")
+		u.declared, u.failing["web"] = true, waiting{errDown}
+		var log bytes.Buffer
+		counted := map[string]int{}
+		l := h.run(h.loop("finance", u, func(o *refresh.Options) {
+			o.Log = zerolog.New(&log).Level(zerolog.InfoLevel)
+			o.Observe = func(class string, _ time.Duration) { counted[class]++ }
+		}))
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		row := l.Rows()[0]
+		if len(counted) != 0 || row.Failures != 0 || !row.Waiting || row.Err == nil || log.Len() > 0 {
+			t.Errorf("after an hour %v are counted, the row is %+v, the log %s", counted, row, &log)
+		}
+		if asked := u.fetched("web"); asked > 200 {
+			t.Errorf("it was looked %d times in an hour", asked)
+		}
+		u.set(func() { u.failing["web"] = upstreamError{permanent: true} })
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if row := l.Rows()[0]; row.Failures == 0 || row.Waiting || counted["fake"] == 0 || !strings.Contains(log.String(), `"failures":1,`) {
+			t.Errorf("after failures %v are counted, the row is %+v, the log %s", counted, row, &log)
+		}
+	})
+}
+
+func TestWhatWaitsForAnotherUpstreamIsAskedForAsSoonAsThatIsThere(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		u := newUpstream("web")
+		u.declared, u.failing["web"] = true, waiting{errDown}
+		var log bytes.Buffer
+		l := h.run(h.loop("finance", u, func(o *refresh.Options) { o.Log = zerolog.New(&log).Level(zerolog.InfoLevel) }))
+		time.Sleep(time.Hour)
+		u.set(func() { delete(u.failing, "web"); u.changed = true })
+		l.Look()
+		time.Sleep(60 * time.Millisecond) // one fetch
+		synctest.Wait()
+		h.must("web")
+		if log.Len() > 0 {
+			t.Errorf("logged %s", &log)
 		}
 	})
 }

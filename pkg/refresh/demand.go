@@ -1,6 +1,7 @@
 package refresh
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -14,13 +15,16 @@ func (l *Loop) Allows(key credential.Key) bool {
 	return ok && a.Allows(key)
 }
 
+// An Asker is who first wanted a key on demand, as far as it is known.
+type Asker struct{ User, Unit string }
+
 // Want fetches a key on demand: the first caller starts the fetch, all who come
 // meanwhile join it, and from then on the key is kept in stock like the others
 // until nobody asked for it for Options.Idle. Want returns when the fetch has
 // ended or ctx has; the store then says what came of it. A key whose last fetch
 // failed is not asked for again before its retry is due.
-func (l *Loop) Want(ctx context.Context, key credential.Key) error {
-	attempted, err := l.want(key)
+func (l *Loop) Want(ctx context.Context, key credential.Key, by Asker) error {
+	attempted, err := l.want(key, by)
 	if err != nil || attempted == nil {
 		return err
 	}
@@ -32,7 +36,7 @@ func (l *Loop) Want(ctx context.Context, key credential.Key) error {
 	}
 }
 
-func (l *Loop) want(key credential.Key) (<-chan struct{}, error) {
+func (l *Loop) want(key credential.Key, by Asker) (<-chan struct{}, error) {
 	if !l.Allows(key) {
 		return nil, credential.ErrNotFound
 	}
@@ -52,13 +56,14 @@ func (l *Loop) want(key credential.Key) (<-chan struct{}, error) {
 	case l.demanded >= maxDemanded:
 		l.refuse(key, maxDemanded, "too many credentials on demand, refusing another")
 		return nil, credential.ErrUnavailable
-	case l.vain() >= maxRefused:
-		l.refuse(key, maxRefused, "too many credentials on demand that the upstream does not give, asking for no other")
+	case !l.room(by):
+		l.refuse(key, maxVain, "too many credentials on demand that the upstream does not give, asking for no other")
 		return nil, credential.ErrUnavailable
 	}
 	if j = l.demand(key, now); j == nil {
 		return nil, credential.ErrUnavailable
 	}
+	j.asker = by
 	l.nudge()
 	return j.attempted(), nil
 }
@@ -71,6 +76,7 @@ func (l *Loop) demand(key credential.Key, now time.Time) *job {
 	}
 	j := &job{key: key, demanded: true, draw: NewDraw(l.Host, l.Upstream, key.String()), place: -1}
 	l.jobs[key] = j
+	l.vain[j] = struct{}{}
 	l.demanded++
 	l.Store.AnnounceUnlisted(key)
 	l.queue.plan(j, now)
@@ -86,15 +92,35 @@ func (l *Loop) refuse(key credential.Key, most int, why string) {
 	}
 }
 
-// vain counts the keys on demand that were asked for and never given: whoever makes up
-// names cannot have the upstream asked for each.
-func (l *Loop) vain() (n int) {
-	for j := range l.failing {
-		if j.demanded && j.fetched.IsZero() {
-			n++
+// room reports whether one may want another key that the upstream has not given so far:
+// whoever makes up names cannot have the upstream asked for each. When all room is taken,
+// whoever has clearly more of it gives way, so that nobody can shut out others. The
+// caller holds mu.
+func (l *Loop) room(by Asker) bool {
+	users, askers := map[string]int{}, map[Asker]int{}
+	for j := range l.vain {
+		if l.jobs[j.key] != j || !j.demanded || !j.fetched.IsZero() {
+			delete(l.vain, j)
+			continue
+		}
+		users[j.asker.User]++
+		askers[j.asker]++
+	}
+	if len(l.vain) < maxVain {
+		return true
+	}
+	var most *job // of the user, and of that one's units the one, with most
+	for j := range l.vain {
+		if !j.asking && (most == nil || cmp.Or(cmp.Compare(users[j.asker.User], users[most.asker.User]), cmp.Compare(askers[j.asker], askers[most.asker])) > 0) {
+			most = j
 		}
 	}
-	return n
+	// By two at least: otherwise both could go on in turn.
+	if most == nil || users[most.asker.User] < users[by.User]+2 && (most.asker.User != by.User || askers[most.asker] < askers[by]+2) {
+		return false
+	}
+	l.forget(most)
+	return true
 }
 
 // idle reports whether nobody has asked for a key on demand for a long time; one

@@ -25,12 +25,17 @@ func demanding(t *testing.T, f func(t *testing.T, h *host, u *upstream, l *refre
 
 var app = credential.Key{Name: "app"}
 
+var (
+	alice = refresh.Asker{User: "1001", Unit: "session-1.scope"}
+	bob   = refresh.Asker{User: "1002"}
+)
+
 func TestPromise2TheFirstRequestsOnDemandShareOneFetch(t *testing.T) {
 	demanding(t, func(t *testing.T, h *host, u *upstream, l *refresh.Loop) {
 		var callers sync.WaitGroup
 		for range 1000 { // F08
 			callers.Go(func() {
-				if err := l.Want(t.Context(), app); err != nil {
+				if err := l.Want(t.Context(), app, alice); err != nil {
 					t.Errorf("got %v", err)
 				}
 				h.must("app")
@@ -52,7 +57,7 @@ func TestPromise2TheFirstRequestOnDemandWaitsForItsOwnPatienceOnly(t *testing.T)
 		ctx, cancel := context.WithTimeout(t.Context(), 400*time.Millisecond)
 		defer cancel()
 		start := time.Now()
-		err := l.Want(ctx, app)
+		err := l.Want(ctx, app, alice)
 		if took := time.Since(start); took != 400*time.Millisecond || !errors.Is(err, credential.ErrUnavailable) {
 			t.Errorf("got %v after %v, want unavailable after 400 ms", err, took)
 		}
@@ -64,7 +69,7 @@ func TestAKeyOnDemandThatFailsIsNotAskedForByEveryCaller(t *testing.T) {
 		u.set(func() { u.failing["app"] = upstreamError{permanent: true} })
 		end := time.Now().Add(10 * time.Minute)
 		for time.Now().Before(end) {
-			_ = l.Want(t.Context(), app)
+			_ = l.Want(t.Context(), app, alice)
 			_, _ = h.get("app")
 			time.Sleep(100 * time.Millisecond)
 		}
@@ -80,7 +85,7 @@ func TestAKeyOnDemandThatFailsIsNotAskedForByEveryCaller(t *testing.T) {
 
 func TestAKeyOnDemandStaysInStockUntilItIsIdle(t *testing.T) {
 	demanding(t, func(t *testing.T, h *host, u *upstream, l *refresh.Loop) {
-		if err := l.Want(t.Context(), app); err != nil {
+		if err := l.Want(t.Context(), app, alice); err != nil {
 			t.Fatal(err)
 		}
 		for range 5 * 60 {
@@ -99,7 +104,7 @@ func TestAKeyOnDemandStaysInStockUntilItIsIdle(t *testing.T) {
 
 func TestOnDemandHasBounds(t *testing.T) {
 	demanding(t, func(t *testing.T, h *host, u *upstream, l *refresh.Loop) {
-		if err := l.Want(t.Context(), credential.Key{Name: "other"}); !errors.Is(err, credential.ErrNotFound) {
+		if err := l.Want(t.Context(), credential.Key{Name: "other"}, alice); !errors.Is(err, credential.ErrNotFound) {
 			t.Errorf("got %v for a key that no pattern covers", err)
 		}
 		for i := range 1001 {
@@ -107,7 +112,7 @@ func TestOnDemandHasBounds(t *testing.T) {
 		}
 		var last error
 		for i := range 1001 {
-			last = l.Want(t.Context(), credential.Key{Name: fmt.Sprint("app", i)})
+			last = l.Want(t.Context(), credential.Key{Name: fmt.Sprint("app", i)}, alice)
 		}
 		if !errors.Is(last, credential.ErrUnavailable) || len(l.Rows()) != 1001 {
 			t.Errorf("got %v and %d rows, want the 1001st refused", last, len(l.Rows()))
@@ -126,7 +131,7 @@ func TestPromise9NamesThatAreMadeUpAreNotAllAskedFor(t *testing.T) {
 			u.allowed = append(u.allowed, names...)
 		})
 		for _, name := range names { // within 15 seconds
-			_ = l.Want(t.Context(), credential.Key{Name: name})
+			_ = l.Want(t.Context(), credential.Key{Name: name}, alice)
 			_, _ = h.get(name)
 		}
 		asked := 0
@@ -136,11 +141,11 @@ func TestPromise9NamesThatAreMadeUpAreNotAllAskedFor(t *testing.T) {
 		if asked > 100 {
 			t.Errorf("the upstream was asked for %d names that it does not give", asked)
 		}
-		if err := l.Want(t.Context(), app); !errors.Is(err, credential.ErrUnavailable) {
+		if err := l.Want(t.Context(), app, alice); !errors.Is(err, credential.ErrUnavailable) {
 			t.Errorf("got %v while so many fail", err)
 		}
 		time.Sleep(10 * time.Minute)
-		if err := l.Want(t.Context(), app); err != nil {
+		if err := l.Want(t.Context(), app, alice); err != nil {
 			t.Errorf("got %v when nobody makes up names any more", err)
 		}
 	})
@@ -158,7 +163,7 @@ func TestAnUpstreamOfNothingButKeysOnDemandIsReadyAtOnce(t *testing.T) {
 		if missing := l.Missing(); len(missing) > 0 || !l.Answered() || u.listed() != 0 {
 			t.Errorf("%q is missing after %d lists", missing, u.listed())
 		}
-		if err := l.Want(t.Context(), app); err != nil {
+		if err := l.Want(t.Context(), app, alice); err != nil {
 			t.Error(err)
 		}
 		h.must("app")

@@ -14,6 +14,7 @@ type job struct {
 	list     bool
 	declared bool // named by the configuration
 	demanded bool // asked for by a caller, configured by nobody
+	asker    Asker
 	required bool // ready waits for it
 	draw     Draw
 
@@ -25,7 +26,7 @@ type job struct {
 	asking   bool          // an attempt is under way
 	hurried  bool          // there is a reason to ask again at once if that fails
 	stale    bool          // what the attempt under way may have read was replaced
-	failures int           // in a row
+	failures int           // in a row, or waits in a row if err is one
 	barren   int           // answers in a row that left us no better off
 	err      error         // of the last attempt
 	noted    State         // worst state logged since it last was fine
@@ -48,6 +49,15 @@ func (j *job) finish() {
 		close(j.finished)
 		j.finished = nil
 	}
+}
+
+// failed is how often in a row the upstream was asked in vain. It was not asked by who
+// waits for something else.
+func (j *job) failed() int {
+	if isWaiting(j.err) {
+		return 0
+	}
+	return j.failures
 }
 
 // clear forgets what was in stock.

@@ -4,9 +4,7 @@ import (
 	"container/heap"
 	"context"
 	"fmt"
-	"maps"
 	"runtime/debug"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,7 +39,7 @@ type Options struct {
 	Idle      time.Duration // after this long without a reader a key on demand is forgotten; 0 means an hour
 
 	Log zerolog.Logger
-	// Observe, if set, is told of every attempt: "ok" or a class of error.
+	// Observe, if set, is told of every attempt that asked: "ok" or a class of error.
 	Observe func(class string, took time.Duration)
 	// Settled, if set, is called after each attempt, when its outcome shows.
 	Settled func()
@@ -55,7 +53,7 @@ const (
 	stuck       = 30 * time.Second // without a pulse for so long, a loop is not alive
 	probing     = 5                // failures in a row, over all keys, after which one attempt at a time has to do
 	maxDemanded = 1000             // keys on demand
-	maxRefused  = 100              // keys on demand that the upstream was asked for in vain
+	maxVain     = 100              // keys on demand that the upstream has not given so far
 )
 
 // A Loop keeps one upstream's credentials in stock. Its methods are safe for
@@ -75,12 +73,14 @@ type Loop struct {
 	misses    int       // attempts in a row, of whatever key, that failed and might heal
 	paused    time.Time // nothing is asked before
 	demanded  int
+	vain      map[*job]struct{}            // keys on demand that were never given; others until room looks
 	refused   time.Time                    // when it was last said that a key on demand is one too many
 	short     bool                         // said that lifetimes are too short
 	began     bool                         // the first jobs are planned
 	known     bool                         // the upstream has said what it grants
 	withdrawn map[credential.Key]time.Time // since when
 	trial     *trial
+	tried     error     // of Trial, once it has ended
 	kept      []Kept    // what Restore gave, until the loop begins
 	stopped   bool      // Stop was called
 	looked    time.Time // with its monotonic reading, to notice steps of the wall clock
@@ -100,6 +100,7 @@ func New(o Options) *Loop {
 		jobs:      map[credential.Key]*job{},
 		failing:   map[*job]struct{}{},
 		urged:     map[*job]struct{}{},
+		vain:      map[*job]struct{}{},
 		withdrawn: map[credential.Key]time.Time{},
 	}
 }
@@ -259,49 +260,6 @@ func (l *Loop) limit() int {
 	return parallel
 }
 
-// filesChanged reports whether there is a new reason to try again. It looks without
-// the lock: a file may be on a disk that does not answer, and that must not hold up
-// those who only want to know how things are.
-func (l *Loop) filesChanged() bool {
-	l.mu.Lock()
-	failing := len(l.failing)
-	l.mu.Unlock()
-	w, ok := l.Source.(Watcher)
-	return failing > 0 && ok && w.Changed()
-}
-
-// hurry retries at once what failed before something changed that the source depends
-// on.
-func (l *Loop) hurry() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.Log.Info().Msg("what this upstream depends on has changed, trying again at once")
-	l.paused = time.Time{}
-	for j := range l.failing {
-		j.hurried = j.asking // that attempt may have seen the old file
-		l.queue.plan(j, time.Now())
-	}
-}
-
-// refetch asks for everything anew, since what is in stock was replaced. An attempt
-// under way may have seen what was there before, so another one follows.
-func (l *Loop) refetch() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.Log.Info().Msg("what this upstream gives was replaced, fetching it anew")
-	l.paused = time.Time{}
-	jobs := slices.Collect(maps.Values(l.jobs))
-	if l.lister != nil {
-		jobs = append(jobs, l.lister)
-	}
-	for _, j := range jobs {
-		if j.holder == "" {
-			j.stale = j.asking
-			l.queue.plan(j, time.Now())
-		}
-	}
-}
-
 // noticeClock keeps back-offs as long as they were meant when the wall clock is set
 // back. A step forward, or a suspend, needs nothing: deadlines are wall-clock.
 func (l *Loop) noticeClock(now time.Time) {
@@ -376,7 +334,7 @@ func (l *Loop) ask(stop context.Context, list bool, key credential.Key) (keys []
 	defer cancel()
 	start := time.Now()
 	defer func() {
-		if l.Observe != nil && stop.Err() == nil {
+		if l.Observe != nil && stop.Err() == nil && !isWaiting(err) {
 			l.Observe(class(err), time.Since(start))
 		}
 	}()

@@ -23,6 +23,7 @@ type Row struct {
 	Next      time.Time // when it is asked for next; zero for a withdrawn one
 	Failures  int       // in a row
 	Err       error     // of the last attempt
+	Waiting   bool      // Err says what comes first; that is no failure of this upstream
 	Required  bool
 	OnDemand  bool
 	Holder    string    // the upstream that has the name, if another does
@@ -39,7 +40,7 @@ func (l *Loop) Rows() []Row {
 		rows = append(rows, Row{
 			Key: j.key, State: stateAt(now, j.expires, j.due, j.failures > 0),
 			Issued: j.issued, Expires: shown(j.expires), Fetched: j.fetched, Next: j.next,
-			Failures: j.failures, Err: j.err, Required: j.required, OnDemand: j.demanded, Holder: j.holder,
+			Failures: j.failed(), Err: j.err, Waiting: isWaiting(j.err), Required: j.required, OnDemand: j.demanded, Holder: j.holder,
 		})
 	}
 	for key, since := range l.withdrawn {
@@ -64,7 +65,7 @@ func (l *Loop) Listing() Listing {
 	if l.lister == nil {
 		return Listing{}
 	}
-	return Listing{Last: l.lister.fetched, Next: l.lister.next, Failures: l.lister.failures, Err: l.lister.err}
+	return Listing{Last: l.lister.fetched, Next: l.lister.next, Failures: l.lister.failed(), Err: l.lister.err}
 }
 
 // Answered reports whether the upstream has said what it grants, be it nothing.
@@ -254,6 +255,21 @@ type trial struct {
 // Trial asks once for everything, before Run, and keeps the answers for it without
 // showing them to anybody. The error names each thing that failed.
 func (l *Loop) Trial(ctx context.Context) error {
+	err := l.try(ctx)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.tried = err
+	return err
+}
+
+// Tried is the error of Trial, nil if there was none so far.
+func (l *Loop) Tried() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.tried
+}
+
+func (l *Loop) try(ctx context.Context) error {
 	t := &trial{keys: Declared(l.Source), fetched: map[credential.Key]credential.Credential{}}
 	if t.keys == nil {
 		keys, _, err := l.ask(ctx, true, credential.Key{})

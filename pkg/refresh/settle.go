@@ -119,6 +119,9 @@ func (l *Loop) failed(j *job, err error, now time.Time) {
 	if isRefused(err) && !j.list {
 		l.Store.Refuse(j.key)
 	}
+	if isWaiting(err) != isWaiting(j.err) { // failures are counted apart from waits
+		j.failures = 0
+	}
 	j.failures++
 	j.err = err
 	j.waiting = true

@@ -1,6 +1,8 @@
 package vault
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"math/rand/v2"
 	"time"
@@ -16,9 +18,11 @@ type carriedSession struct {
 	Users map[string]carriedUser `json:"users,omitempty"` // by the name of the role
 }
 
-// A carriedToken is a token of a login of ours.
+// A carriedToken is a token of a login of ours, or what is known of one that was given.
 type carriedToken struct {
-	Value     string        `json:"value"`
+	Value string `json:"value,omitempty"`
+	// Digest is in the place of a given value: the configuration gives that again.
+	Digest    string        `json:"digest,omitempty"`
 	From      time.Time     `json:"from"`
 	Until     time.Time     `json:"until,omitzero"`
 	First     time.Duration `json:"first"`
@@ -26,6 +30,7 @@ type carriedToken struct {
 	Renewable bool          `json:"renewable"`
 	Renewed   bool          `json:"renewed"`
 	Revocable bool          `json:"revocable"`
+	Blind     bool          `json:"blind,omitempty"`
 }
 
 // A carriedUser are the keys of a user, with the lease and the token that they end with.
@@ -44,24 +49,20 @@ type carriedUser struct {
 // its end.
 func (s *Source) Keeps() bool { return !s.options.RevokeOnStop }
 
-// Session is what Resume needs in the next process, nil if there is nothing. Whoever asks
-// for it hands it on: from then on the token is not given back when Run ends.
+// HandOver says whether the session will be left to a next process: then the token is not
+// given back when Run ends. At first it is not.
+func (s *Source) HandOver(will bool) { s.handed.Store(will) }
+
+// Session is what Resume needs in the next process, nil if there is nothing.
 func (s *Source) Session() []byte {
 	if !s.Keeps() {
 		return nil
 	}
-	s.handed.Store(true)
 	t := s.server.present()
 	if t == nil || t.ended(time.Now()) {
 		return nil
 	}
-	carried := carriedSession{Users: map[string]carriedUser{}}
-	if !t.given { // else the configuration gives it again
-		carried.Token = &carriedToken{
-			Value: t.value.Reveal(), From: t.from, Until: t.until, First: t.first,
-			Namespace: t.namespace, Renewable: t.renewable, Renewed: t.renewed, Revocable: t.revocable,
-		}
-	}
+	carried := carriedSession{Token: t.carried(), Users: map[string]carriedUser{}}
 	for key, e := range s.engines {
 		r, ok := e.(*awsRole)
 		if !ok {
@@ -74,9 +75,6 @@ func (s *Source) Session() []byte {
 				Issued: user.keys.Issued, Expires: user.keys.Expires,
 			}
 		}
-	}
-	if carried.Token == nil && len(carried.Users) == 0 {
-		return nil
 	}
 	session, err := json.Marshal(carried)
 	if err != nil {
@@ -93,7 +91,7 @@ func (s *Source) Resume(session []byte) {
 		return
 	}
 	now := time.Now()
-	if t := carried.Token.token(); t != nil && !t.ended(now) {
+	if t := carried.Token.token(s.options.Auth.Token); t != nil && !t.ended(now) {
 		s.server.resume(t)
 	}
 	for name, user := range carried.Users {
@@ -105,15 +103,45 @@ func (s *Source) Resume(session []byte) {
 	}
 }
 
-// token is the session's, nil if there is none that could be sent.
-func (c *carriedToken) token() *token {
-	if c == nil || checkToken(credential.NewSecret(c.Value)) != nil {
+// carried is the token for the next process.
+func (t *token) carried() *carriedToken {
+	c := &carriedToken{
+		From: t.from, Until: t.until, First: t.first, Namespace: t.namespace,
+		Renewable: t.renewable, Renewed: t.renewed, Revocable: t.revocable, Blind: t.blind,
+	}
+	if t.given {
+		c.Digest = digest(t.value)
+	} else {
+		c.Value = t.value.Reveal()
+	}
+	return c
+}
+
+// token is the session's, nil if there is none that could be sent. One that was given must
+// be the one that the configuration gives now.
+func (c *carriedToken) token(configured credential.SecretRef) *token {
+	if c == nil {
+		return nil
+	}
+	value := credential.NewSecret(c.Value)
+	if c.Digest != "" {
+		var err error
+		if value, err = configured.Read(); err != nil || digest(value) != c.Digest {
+			return nil
+		}
+	}
+	if checkToken(value) != nil {
 		return nil
 	}
 	return &token{
-		value: credential.NewSecret(c.Value), from: c.From, until: c.Until, first: c.First,
-		spread: 2*rand.Float64() - 1, namespace: c.Namespace, renewable: c.Renewable, renewed: c.Renewed, revocable: c.Revocable,
+		value: value, from: c.From, until: c.Until, first: c.First, spread: 2*rand.Float64() - 1, namespace: c.Namespace,
+		renewable: c.Renewable, renewed: c.Renewed, revocable: c.Revocable, given: c.Digest != "", blind: c.Blind,
 	}
+}
+
+func digest(value credential.Secret) string {
+	sum := sha256.Sum256([]byte(value.Reveal()))
+	return hex.EncodeToString(sum[:])
 }
 
 // given is what the role gave.

@@ -2,6 +2,8 @@ package vault
 
 import (
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -42,6 +44,7 @@ func TestPromise10ASessionOutlivesARestart(t *testing.T) {
 			if !s.source.Keeps() || s.source.Session() != nil {
 				t.Error("there is a session before the first login")
 			}
+			s.source.HandOver(true)
 			stop := s.runs(t)
 			first := s.fetch(t, "web")
 			stop()
@@ -87,6 +90,40 @@ func TestUsersOfAConfiguredTokenOutliveARestart(t *testing.T) {
 		next.source.Resume(session)
 		if got := next.fetch(t, "web"); (got.AccessKeyID == first.AccessKeyID) != renewed {
 			t.Errorf("renewed %v: got the keys %s after %s", renewed, got.AccessKeyID, first.AccessKeyID)
+		}
+	}
+}
+
+// A token from the configuration is known to the next process, which renews it, although
+// nothing has to be fetched for long. Another one is not mistaken for it.
+func TestPromise10WhatIsKnownOfAConfiguredTokenOutlivesARestart(t *testing.T) {
+	s := carriedSite(t, mock.AssumedRole, nil)
+	mine := s.vault.IssueToken(mock.VaultGrant{TTL: time.Hour})
+	file := filepath.Join(t.TempDir(), "token")
+	write := func(token string) {
+		if err := os.WriteFile(file, []byte(token), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(mine)
+	s.source.options.Auth = Auth{Method: "token", Token: credential.SecretRef{File: file}}
+	s.open(t, s.source.options)
+	s.fetch(t, "web")
+	session := s.source.Session()
+	if strings.Contains(string(session), mine) {
+		t.Error("the token itself is handed over")
+	}
+	before := s.source.Detail()
+	for _, c := range []struct{ token, want string }{{mine, before}, {s.token, "not logged in"}} {
+		write(c.token)
+		next := s.next(t)
+		next.source.Resume(session)
+		if got := next.source.Detail(); got != c.want || !strings.HasPrefix(before, "logged in until ") {
+			t.Errorf("got %q after %q, want %q", got, before, c.want)
+		}
+		next.fetch(t, "web")
+		if known := next.source.server.present(); !known.given || known.value.Reveal() != c.token || c.token == mine && !known.renewable {
+			t.Errorf("the next process has another token")
 		}
 	}
 }

@@ -33,7 +33,7 @@ type Source struct {
 	server  *server
 	leases  *leases
 	engines map[credential.Key]engine
-	handed  atomic.Bool // the session, to the next process
+	handed  atomic.Bool // the session will be, to the next process
 }
 
 // New checks the options and returns a source. It asks nobody and reads no file; the
@@ -168,7 +168,7 @@ const (
 
 // Run looks after the session until ctx ends. Then all that was made for this host is
 // given back where that is configured, or else the token, unless keys of users would go
-// with it or the next process has it.
+// with it or the next process will have it.
 func (s *Source) Run(ctx context.Context) {
 	s.server.run(ctx)
 	if s.options.RevokeOnStop {

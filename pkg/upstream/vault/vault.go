@@ -46,7 +46,8 @@ type Options struct {
 	// IdentityTokens are those to fetch, by the name that other upstreams use.
 	IdentityTokens map[string]IdentityToken `koanf:"identity_tokens"`
 	// RevokeOnStop gives back what was made for this host when it is not used any more:
-	// at the end, and after a reload without it.
+	// at the end, and after a reload without it. Otherwise only a token is given back that
+	// nobody goes on with, if no keys of users end with it.
 	RevokeOnStop bool `koanf:"revoke_on_stop"`
 }
 
