@@ -145,6 +145,17 @@ func TestWaitReturnsWhenTheCredentialIsThere(t *testing.T) {
 	}
 }
 
+func TestWaitTellsAtOnceWhatIsMissing(t *testing.T) {
+	a := startAgent(t)
+	a.set("b")
+	begun := time.Now()
+	ctx, cancel := context.WithCancel(t.Context())
+	err := NewClient(a.socket).Wait(ctx, func([]string) { cancel() }, "b")
+	if took := time.Since(begun); err == nil || took >= progressEvery {
+		t.Errorf("progress was told after %v, %v", took, err)
+	}
+}
+
 func TestWaitEndsWithItsClient(t *testing.T) {
 	a := startAgent(t)
 	a.set("b")

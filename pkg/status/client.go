@@ -66,31 +66,40 @@ const (
 )
 
 // Wait returns when the named credentials are in stock; no names mean all that are
-// required and visible. Meanwhile it calls progress, if there is one, every few
-// seconds with what is missing.
+// required and visible. Meanwhile it calls progress, if there is one, with what is
+// missing: at once, and then every few seconds.
 func (c *Client) Wait(ctx context.Context, progress func(missing []string), names ...string) error {
 	query := url.Values{"name": names}
-	if progress != nil {
-		query.Set("seconds", strconv.Itoa(int(progressEvery.Seconds())))
+	if progress == nil {
+		progress = func([]string) {}
+	} else {
+		missing, err := c.missing(ctx, query, 0)
+		if err != nil || len(missing) == 0 {
+			return err
+		}
+		progress(missing)
 	}
 	for {
 		next := time.After(waitAtLeast)
-		var waiting waitAnswer
-		if err := c.call(ctx, http.MethodGet, "wait", query, &waiting); err != nil {
+		missing, err := c.missing(ctx, query, progressEvery)
+		if err != nil || len(missing) == 0 {
 			return err
 		}
-		if len(waiting.Missing) == 0 {
-			return nil
-		}
-		if progress != nil {
-			progress(waiting.Missing)
-		}
+		progress(missing)
 		select {
 		case <-next:
 		case <-ctx.Done():
-			return fmt.Errorf("wait: still missing %s: %w", Clean(few(waiting.Missing)), context.Cause(ctx))
+			return fmt.Errorf("wait: still missing %s: %w", Clean(few(missing)), context.Cause(ctx))
 		}
 	}
+}
+
+// missing is what is not in stock, at the latest after that time.
+func (c *Client) missing(ctx context.Context, query url.Values, after time.Duration) ([]string, error) {
+	query.Set("seconds", strconv.Itoa(int(after.Seconds())))
+	var waiting waitAnswer
+	err := c.call(ctx, http.MethodGet, "wait", query, &waiting)
+	return waiting.Missing, err
 }
 
 // maxAnswer bounds what is read, in bytes. Ten thousand credentials make 4 MB.
