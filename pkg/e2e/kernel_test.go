@@ -23,6 +23,7 @@ var kernelTests = []struct {
 	run  func(*testing.T)
 }{
 	{"no signal leaves a core dump", noSignalLeavesACoreDump},
+	{"no crash at the start leaves a secret", noCrashAtTheStartLeavesASecret},
 	{"nobody looks into the memory", nobodyLooksIntoTheMemory},
 	{"memory is locked where there is no limit", memoryIsLockedWhereThereIsNoLimit},
 }
@@ -94,6 +95,31 @@ func noSignalLeavesACoreDump(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// noCrashAtTheStartLeavesASecret: while a user database is slow, Purser is still root and
+// has read its configuration.
+func noCrashAtTheStartLeavesASecret(t *testing.T) {
+	const asked = "/run/asked"
+	must(t, os.MkdirAll("/usr/bin", 0o755))
+	must(t, os.WriteFile("/usr/bin/getent", []byte("#!/bin/sh\necho >"+asked+"\nexec sleep 5\n"), 0o755))
+	t.Cleanup(func() { must(t, os.Remove("/usr/bin/getent")) })
+	for _, command := range []string{"serve", "check"} {
+		t.Run(command, func(t *testing.T) {
+			allowCores(t, corePipe, "1")
+			agent, err := harness.NewAgent(harness.AgentOptions{Env: []string{crashes}, Config: "user: only-in-a-directory\n" +
+				"upstreams: {user: {kind: static, credentials: {kept: {access_key_id: AKIAEXAMPLE, secret_access_key: " + harness.Marker + "}}}}\n" + everything})
+			must(t, err)
+			p, err := agent.Command(command).Start()
+			must(t, err)
+			must(t, harness.Await(10*time.Second, func() error { return os.Remove(asked) }))
+			must(t, os.RemoveAll(agent.Dir)) // where the secret is in a file
+			crash(t, map[*harness.Process]syscall.Signal{p: syscall.SIGABRT})
+			if left := remains(t); len(left) > 0 {
+				t.Errorf("Purser left %s", left)
+			}
+		})
 	}
 }
 
