@@ -68,7 +68,7 @@ func NewMachine(arch string) (*Machine, error) {
 	}
 	parts = filepath.Join(parts, arch)
 	m := &Machine{tree: tree, kernel: filepath.Join(parts, "vmlinuz"), board: boards[arch]}
-	for _, folder := range []string{"bin", "lib", "proc", "sys", "dev", "run", "root", "tmp"} {
+	for _, folder := range []string{"bin", "lib", "proc", "sys", "dev", "run", "root", "tmp", "var"} {
 		err = errors.Join(err, os.Mkdir(filepath.Join(tree, folder), 0o755))
 	}
 	err = errors.Join(err,
@@ -76,6 +76,7 @@ func NewMachine(arch string) (*Machine, error) {
 		os.Chmod(filepath.Join(tree, "tmp"), 0o777|fs.ModeSticky),
 		m.Copy(filepath.Join(parts, "busybox"), "/bin/busybox"),
 		os.Symlink("busybox", filepath.Join(tree, "bin/sh")),
+		os.Symlink("/run", filepath.Join(tree, "var/run")),
 		m.Copy(filepath.Join(parts, "inet_diag.ko"), "/lib/inet_diag.ko"),
 		m.Copy(filepath.Join(parts, "tcp_diag.ko"), "/lib/tcp_diag.ko"),
 		m.Write("/init", firstProcess, 0o755),
