@@ -117,7 +117,7 @@ wrapping token, is left to it.`,
 	c.RunE = func(*cobra.Command, []string) error {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
-		loaded, err := loadConfig(paths)
+		loaded, err := loadHidden(paths)
 		if err != nil {
 			return err
 		}

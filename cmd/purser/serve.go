@@ -20,6 +20,7 @@ import (
 	"github.com/purser-agent/purser/pkg/config"
 	"github.com/purser-agent/purser/pkg/handover"
 	"github.com/purser-agent/purser/pkg/helper"
+	"github.com/purser-agent/purser/pkg/privilege"
 	"github.com/purser-agent/purser/pkg/server"
 	"github.com/purser-agent/purser/pkg/status"
 	"github.com/purser-agent/purser/pkg/upstream"
@@ -46,6 +47,15 @@ func configFlag(c *cobra.Command, paths *[]string) {
 	_ = c.MarkFlagFilename("config", "yaml", "yml")
 }
 
+// loadHidden loads the configuration where nobody else can see it: there may be secrets
+// in it, and what is before the change of user can crash, too.
+func loadHidden(paths []string) (*config.Config, error) {
+	if err := privilege.Harden(); err != nil {
+		return nil, err
+	}
+	return loadConfig(paths)
+}
+
 // loadConfig loads the configuration; what is wrong with it is an error of usage.
 func loadConfig(paths []string) (*config.Config, error) {
 	c, err := config.Load(configOptions(paths, os.Environ()))
@@ -60,7 +70,7 @@ func serve(paths []string) error {
 	// From here on a hangup asks for a reload, also if it comes early.
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
-	c, err := loadConfig(paths)
+	c, err := loadHidden(paths)
 	if err != nil {
 		return err
 	}

@@ -10,8 +10,8 @@ import (
 )
 
 // Harden keeps the memory of this process from core dumps, and from debuggers and
-// /proc readers that run as the same user. To be called after Drop, as a change of
-// user sets what a system's default is. What this process reads of itself in /proc
+// /proc readers that run as the same user. To be called once more after Drop, as a change
+// of user sets what a system's default is. What this process reads of itself in /proc
 // stays readable, except for what the kernel shows to a tracer only.
 func Harden() error {
 	if err := forbidCores(); err != nil {

@@ -1,7 +1,8 @@
 // Package harness starts the built binaries of Purser for tests and benchmarks: an
 // agent and a mock on free loopback ports with a configuration of their own, network
-// namespaces with the real redirect, and a booted host in a container. It collects
-// everything that the processes say and ends them by their process ID.
+// namespaces with the real redirect, a booted host in a container, and a virtual machine
+// with a kernel of its own. It collects everything that the processes say and ends them
+// by their process ID.
 //
 // It knows the command line, the configuration and the HTTP interfaces of the
 // binaries and nothing of their source; what they should do is for the tests to say.
