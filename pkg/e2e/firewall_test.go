@@ -74,7 +74,10 @@ func (h *firewalled) operate(command string) {
 func (h *firewalled) expectLed() {
 	h.t.Helper()
 	h.expectRole("daemon", "test_role")
-	h.must("purser", "redirect", "check")
+	if _, err := h.Must("purser", "redirect", "check"); err != nil {
+		h.t.Error(err)
+		h.t.Log(h.must("sh", "-c", "grep dport=80 /proc/net/nf_conntrack; nft list ruleset"))
+	}
 }
 
 // expectCheck runs `purser redirect check`, which is to fail and say this of an address.
