@@ -124,6 +124,9 @@ func installRedirect(ctx context.Context, r redirection, out io.Writer) error {
 	for _, rule := range r.rules {
 		fmt.Fprintf(out, "%s: %s\n", backend.Name, rule)
 	}
+	if warning := backend.Warning(); warning != "" {
+		fmt.Fprintln(os.Stderr, "purser: "+warning)
+	}
 	return nil
 }
 

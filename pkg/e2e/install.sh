@@ -15,8 +15,10 @@ machines=$cache/machines
 packages=(gcc libc6-dev curl python3-boto3 awscli nodejs iproute2 iptables nftables util-linux faketime
 	systemd-container debootstrap shellcheck tinyproxy-bin swtpm debhelper dpkg-dev lintian rpm rpmlint
 	qemu-system-x86 qemu-system-arm cpio xz-utils)
-# Changing this list makes a new tree.
-inside=systemd,systemd-sysv,dbus,iproute2,iptables,curl,rpm,python3-boto3,awscli,python3-cffi-backend
+# Changing one of these lists makes a new tree.
+inside=systemd,systemd-sysv,dbus,procps,iproute2,iptables,curl,rpm,python3-boto3,awscli,python3-cffi-backend,python3-dbus,python3-gi,python3-nftables,python3-cap-ng,libedit2,ucf
+# Of which tests install one. They lie in the tree's /srv.
+firewalls=(firewalld python3-firewall ufw nftables netfilter-persistent iptables-persistent)
 
 missing=0
 lacks() {
@@ -68,18 +70,19 @@ mirror() {
 }
 
 install_tree() {
-	[[ $(cat "$tree.made" 2>/dev/null) == "$codename $inside" ]] && return 0
+	[[ $(cat "$tree.made" 2>/dev/null) == "$codename $inside ${firewalls[*]}" ]] && return 0
 	if ((EUID != 0)) || ! command -v debootstrap >/dev/null; then
 		lacks "making a Debian to boot needs root and debootstrap"
 		return 0
 	fi
 	mkdir -p "$cache"
 	rm -rf "$tree" "$tree.made" "$tree.new"
-	if debootstrap --variant=minbase --include="$inside" "$codename" "$tree.new" "$(mirror)" >"$tree.log" 2>&1; then
+	if { debootstrap --variant=minbase --include="$inside" "$codename" "$tree.new" "$(mirror)" &&
+		apt-get update -qq && (cd "$tree.new/srv" && apt-get download "${firewalls[@]}"); } >"$tree.log" 2>&1; then
 		rm -rf "$tree.new"/var/cache/apt/archives/*.deb "$tree.new"/var/lib/apt/lists/* \
 			"$tree.new"/usr/share/{doc,man,info,locale}/* "$tree.new"/usr/share/awscli/examples
 		mv "$tree.new" "$tree"
-		echo "$codename $inside" >"$tree.made"
+		echo "$codename $inside ${firewalls[*]}" >"$tree.made"
 	else
 		tail -n 5 "$tree.log" >&2
 		lacks "debootstrap could not make a Debian to boot"

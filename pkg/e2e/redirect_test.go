@@ -78,7 +78,7 @@ func TestRedirectIsInstalledOnceAndRemovedWithoutATrace(t *testing.T) {
 			r.firewall("nft add table ip somebody")
 			foreign := r.firewall("nft list ruleset")
 			before := r.firewall(backend.list)
-			r.expectCheck("without a rule", "cannot be reached: no answer: the rule is not there")
+			r.expectCheck("without a rule", "cannot be reached: the rule is not there, or no more: ")
 
 			said := r.must("install", "--with", backend.name)
 			if want := backend.name + ": 169.254.169.254:80 to " + r.agent.Address + "\n"; !strings.Contains(said, want) {
@@ -137,7 +137,14 @@ func TestRedirectCheckSaysWhatIsInTheWay(t *testing.T) {
 	r.must("install", "--with", "nft")
 	r.expectCheck("installed", "")
 	r.firewall("nft flush ruleset")
-	r.expectCheck("flushed by somebody", "no answer: the rule is not there, or another one comes first; see purser redirect install")
+	r.expectCheck("flushed by somebody", "cannot be reached: the rule is not there, or no more: ")
+	command := r.agent.Command("redirect", "check")
+	command.UID, command.GID = daemonUID, daemonUID
+	asUser, err := command.Run()
+	must(t, err)
+	if want := "no answer: the rule is not there, which root can see, or another one comes first, or a firewall denies what goes out"; asUser.Exit != 1 || !strings.Contains(asUser.Stderr, want) {
+		t.Errorf("to a user check says %s, want %q", asUser.Stderr, want)
+	}
 	checked, err := r.agent.Run("check")
 	must(t, err)
 	if checked.Exit != 1 || !strings.Contains(checked.Stderr, "redirect: ") {
@@ -155,7 +162,7 @@ func TestRedirectCheckSaysWhatIsInTheWay(t *testing.T) {
 	r.expectCheck("a prohibit route", "169.254.169.254:80 cannot be reached: a prohibit route or a firewall forbids it")
 	r.firewall("ip route del prohibit 169.254.169.254")
 	r.firewall("ip route add blackhole 169.254.169.254")
-	r.expectCheck("a blackhole route", "an unreachable or blackhole route is in the way")
+	r.expectCheck("a blackhole route", "a blackhole route is in the way")
 	r.firewall("ip route del blackhole 169.254.169.254")
 	r.firewall("ip route del default")
 	r.expectCheck("no route", "this host has no route to it, and the kernel looks for one before it applies the rule; add one, such as: ip route add 169.254.169.254 dev lo src 127.0.0.1")

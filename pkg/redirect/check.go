@@ -49,7 +49,7 @@ func CheckListener(ctx context.Context, to netip.AddrPort) error {
 func Check(ctx context.Context, r Rule) error {
 	token, err := makeToken(ctx, r.From)
 	if err != nil {
-		return fmt.Errorf("%s cannot be reached: %w", r.From, explain(r, err))
+		return fmt.Errorf("%s cannot be reached: %w", r.From, explain(r, err, look(ctx, r)))
 	}
 	status := http.StatusUnauthorized
 	if isToken(token) {
@@ -85,24 +85,38 @@ func (e answerError) Error() string {
 }
 
 // explain says what a failed connection to a metadata address means.
-func explain(r Rule, err error) error {
+func explain(r Rule, err error, rule presence) error {
 	_, answered := errors.AsType[answerError](err)
+	denied := fmt.Sprintf("a firewall denies what goes out: let it allow TCP to %s, or have it pass as loopback's: %s", r.To, loopbackRoute(r))
 	switch {
 	case answered:
 		return fmt.Errorf("%w: %s", err, other())
 	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
 		return fmt.Errorf("a prohibit route or a firewall forbids it, such as the route that systemd's client of metadata services makes; see `ip route get %s`, and remove it (ip route del prohibit %[1]s)", r.From.Addr())
-	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.EINVAL):
-		return fmt.Errorf("an unreachable or blackhole route is in the way; see `ip route get %s`, and remove it", r.From.Addr())
 	case errors.Is(err, syscall.ENETUNREACH):
-		return fmt.Errorf("this host has no route to it, and the kernel looks for one before it applies the rule; add one, such as: ip route add %s dev lo src %s", r.From.Addr(), r.To.Addr())
+		return fmt.Errorf("this host has no route to it, and the kernel looks for one before it applies the rule; add one, such as: %s", loopbackRoute(r))
+	case errors.Is(err, syscall.EINVAL):
+		return fmt.Errorf("a blackhole route is in the way; see `ip route get %s`, and remove it", r.From.Addr())
+	case rule == absent:
+		return errors.New("the rule is not there, or no more: who flushes a firewall by hand takes it along, and firewall-cmd --reload those of iptables; put it back by: systemctl reload-or-restart purser-redirect")
+	case errors.Is(err, syscall.EHOSTUNREACH):
+		return fmt.Errorf("an unreachable route is in the way, see `ip route get %s`, or %s", r.From.Addr(), denied)
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return errors.New("the connection is refused: the rule leads to a port on which nothing listens; see purser redirect install")
+		return fmt.Errorf("the connection is refused: the rule leads to another port, see purser redirect install, or %s", denied)
 	}
 	if netError, ok := errors.AsType[net.Error](err); ok && netError.Timeout() {
-		return errors.New("no answer: the rule is not there, or another one comes first; see purser redirect install")
+		if rule == present {
+			return fmt.Errorf("no answer: another rule comes before the one that is there, or %s", denied)
+		}
+		return fmt.Errorf("no answer: the rule is not there, which root can see, or another one comes first, or %s", denied)
 	}
 	return reason(err)
+}
+
+// loopbackRoute makes the kernel send by loopback from the start. A rule alone changes
+// where a packet goes, but firewalls still see the network card that it would have taken.
+func loopbackRoute(r Rule) string {
+	return fmt.Sprintf("ip route add %s dev lo src %s", r.From.Addr(), r.To.Addr())
 }
 
 // reason leaves out of an error what the message around it says.

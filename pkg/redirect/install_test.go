@@ -165,6 +165,42 @@ func TestTheRulesComeBeforeThoseOfOthersAndStayInForce(t *testing.T) {
 	}
 }
 
+func TestARuleIsInForceOnlyWhileItsChainIsJumpedTo(t *testing.T) {
+	folder := withTools(t, "iptables", "iptables-restore")
+	mustInstall(t, "iptables", rules()[:1])
+	has := func(r Rule) bool {
+		t.Helper()
+		has, err := iptables("iptables").has(t.Context(), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return has
+	}
+	if !has(rules()[0]) || has(rules()[1]) {
+		t.Errorf("in force are the first rule: %v, and the second: %v", has(rules()[0]), has(rules()[1]))
+	}
+	if err := os.WriteFile(filepath.Join(folder, "ip.table"), []byte(strings.ReplaceAll(table(t, folder), jumping, "")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if has(rules()[0]) {
+		t.Error("a rule counts as in force after somebody flushed OUTPUT")
+	}
+}
+
+func TestFirewalldIsAWarningForRulesOfIptablesAlone(t *testing.T) {
+	withTools(t, "iptables")
+	if got := iptables("iptables").Warning(); got != "" {
+		t.Errorf("without firewalld: %q", got)
+	}
+	withTools(t, "iptables", "firewalld")
+	if got := iptables("iptables").Warning(); !strings.HasPrefix(got, "each reload of firewalld may remove rules of iptables") {
+		t.Errorf("for rules of iptables: %q", got)
+	}
+	if got := nft("nft").Warning(); got != "" {
+		t.Errorf("for a table of nftables: %q", got)
+	}
+}
+
 func TestARuleWithoutItsToolIsAnErrorBeforeAnythingIsInstalled(t *testing.T) {
 	const want = "for [fd00:ec2::254]:80 to [::1]:25772 this host needs ip6tables and ip6tables-restore; install iptables as a whole, or use --with nft"
 	for _, ipv6 := range []string{"", "ip6tables", "ip6tables-restore"} {

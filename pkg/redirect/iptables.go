@@ -69,6 +69,14 @@ func iptables(variant string) Backend {
 			}
 			return nil
 		},
+		has: func(ctx context.Context, r Rule) (bool, error) {
+			for _, t := range tools(variant) {
+				if has, err := t.holds(ctx, r); has || err != nil {
+					return has, err
+				}
+			}
+			return false, nil
+		},
 		remove: func(ctx context.Context) (found bool, err error) {
 			for _, t := range tools(variant) {
 				had, failed := t.remove(ctx)
@@ -120,6 +128,17 @@ func (t tool) jumps(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	return t.nat(ctx, append([]string{"-C"}, jump...)...)
+}
+
+// holds reports whether the rule is in our chain, and the chain is jumped to.
+func (t tool) holds(ctx context.Context, r Rule) (bool, error) {
+	if idle, err := t.idle(ctx); idle || err != nil || !t.has(r.From.Addr()) {
+		return false, err
+	}
+	if jumps, err := t.jumps(ctx); !jumps || err != nil {
+		return false, err
+	}
+	return t.nat(ctx, append([]string{"-C"}, match(r)...)...)
 }
 
 // mostJumps bounds how often the jump is taken away, should others have repeated it.

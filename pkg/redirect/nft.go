@@ -26,6 +26,7 @@ func nft(path string) Backend {
 			}
 			return err
 		},
+		has: func(ctx context.Context, r Rule) (bool, error) { return nftHas(ctx, path, r) },
 		remove: func(ctx context.Context) (bool, error) {
 			drop, err := nftTables(ctx, path)
 			if err == nil && drop != "" {
@@ -34,6 +35,25 @@ func nft(path string) Backend {
 			return drop != "", err
 		},
 	}
+}
+
+// nftHas looks in our tables alone: nft also shows a chain of iptables to which nothing
+// jumps any more.
+func nftHas(ctx context.Context, path string, r Rule) (bool, error) {
+	tables, err := nftTables(ctx, path)
+	from := fmt.Sprintf("daddr %s tcp dport %d fib saddr type local ", r.From.Addr(), r.From.Port())
+	for line := range strings.Lines(strings.ReplaceAll(tables, "delete ", "")) {
+		rules, err := run(ctx, "", path, append([]string{"list"}, strings.Fields(line)...)...)
+		if err != nil {
+			return false, err
+		}
+		for rule := range strings.Lines(rules) {
+			if strings.Contains(rule, from) && strings.HasSuffix(rule, " dnat to "+r.To.String()+"\n") {
+				return true, nil
+			}
+		}
+	}
+	return false, err
 }
 
 // nftTables is a script that deletes the tables of ours that are there.

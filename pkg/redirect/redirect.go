@@ -46,6 +46,8 @@ type Backend struct {
 	Print func(rules []Rule) string
 	// install replaces all that is ours by these rules, at once for each family.
 	install func(ctx context.Context, rules []Rule) error
+	// has reports whether the rule is in force.
+	has func(ctx context.Context, r Rule) (bool, error)
 	// remove takes away all that is ours and reports whether there was anything.
 	remove func(ctx context.Context) (bool, error)
 }
@@ -69,6 +71,15 @@ func Backends() []Backend {
 		all = append(all, iptables("iptables"))
 	}
 	return all
+}
+
+// Warning says what on this host removes the rules of the backend; empty if nothing does
+// that is known.
+func (b Backend) Warning() string {
+	if _, there := find("firewalld"); there && b.Name != "nft" {
+		return "each reload of firewalld may remove rules of iptables, which nobody is told; install nftables, or use --with nft"
+	}
+	return ""
 }
 
 // Choose returns the backend of that name, the preferred one if it is empty.
@@ -124,6 +135,32 @@ func Remove(ctx context.Context) (bool, error) {
 		err = forget()
 	}
 	return found, err
+}
+
+// presence is what is known of a rule in the firewall.
+type presence int
+
+const (
+	unknown presence = iota // only root can see rules
+	absent
+	present
+)
+
+// look looks for a rule that Install has made, with any backend.
+func look(ctx context.Context, r Rule) presence {
+	if NeedRoot() != nil {
+		return unknown
+	}
+	found := absent
+	for _, b := range Backends() {
+		switch has, err := b.has(ctx, r); {
+		case has:
+			return present
+		case err != nil:
+			found = unknown
+		}
+	}
+	return found
 }
 
 func removeAll(ctx context.Context, but string) (found bool, err error) {

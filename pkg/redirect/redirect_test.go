@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -112,7 +113,7 @@ func TestTheWayIsProvenByATokenThatOnlyPurserCanMake(t *testing.T) {
 		{"another of the same kind", serve(t, service("theirs")), ours, "something else than Purser's listener " + ours.String() + " answers at "},
 		{"one whose token is no token", serve(t, service("two\nlines")), ours, "something else than Purser's listener"},
 		{"a web server", web, ours, "it answers 404 Not Found where Purser gives a session token"},
-		{"nobody", closed(t), ours, "the connection is refused: the rule leads to a port on which nothing listens"},
+		{"nobody", closed(t), ours, " cannot be reached: the "},
 		{"no Purser", ours, closed(t), "no listener answers on "},
 		{"another in Purser's place", ours, web, "something else than Purser listens on " + web.String() + ": it answers 404 Not Found to a session token that is none"},
 	} {
@@ -125,6 +126,31 @@ func TestTheWayIsProvenByATokenThatOnlyPurserCanMake(t *testing.T) {
 		}
 		if idle := c.name == "no Purser"; errors.Is(err, ErrNotServing) != idle {
 			t.Errorf("%s: that nobody is there is said: %v", c.name, !idle)
+		}
+	}
+}
+
+func TestAFailureIsExplainedByWhatIsKnownOfTheRule(t *testing.T) {
+	slow := &net.OpError{Err: os.ErrDeadlineExceeded}
+	for _, c := range []struct {
+		err  error
+		rule presence
+		want string // beginning
+	}{
+		{slow, absent, "the rule is not there, or no more: "},
+		{syscall.EHOSTUNREACH, absent, "the rule is not there, or no more: "}, // a router said it
+		{syscall.ECONNREFUSED, absent, "the rule is not there, or no more: "},
+		{slow, present, "no answer: another rule comes before the one that is there, or a firewall denies what goes out: let it allow TCP to 127.0.0.1:25772, " +
+			"or have it pass as loopback's: ip route add 169.254.170.2 dev lo src 127.0.0.1"},
+		{syscall.EHOSTUNREACH, present, "an unreachable route is in the way, see `ip route get 169.254.170.2`, or a firewall denies"},
+		{syscall.ECONNREFUSED, present, "the connection is refused: the rule leads to another port, see purser redirect install, or a firewall denies"},
+		{slow, unknown, "no answer: the rule is not there, which root can see, or another one comes first, or a firewall denies"},
+		{syscall.ENETUNREACH, absent, "this host has no route to it, and the kernel looks for one before it applies the rule; add one, such as: ip route add"},
+		{syscall.EINVAL, absent, "a blackhole route is in the way"},
+		{syscall.EACCES, absent, "a prohibit route or a firewall forbids it"},
+	} {
+		if got := explain(rules()[1], c.err, c.rule).Error(); !strings.HasPrefix(got, c.want) {
+			t.Errorf("%v with the rule %v: got %q, want %q", c.err, c.rule, got, c.want)
 		}
 	}
 }
