@@ -59,8 +59,10 @@ func NewMachine(arch string) (*Machine, error) {
 		return nil, err
 	}
 	parts := filepath.Join(cache, "purser-e2e", "machines")
-	if _, err := os.Stat(parts + ".made"); err != nil {
-		return nil, fmt.Errorf("no kernel to boot, run pkg/e2e/install.sh first: %w", err)
+	for _, needed := range []string{parts + ".made", boards[arch].qemu[0], "/bin/cpio"} {
+		if _, err := os.Stat(needed); err != nil {
+			return nil, fmt.Errorf("no machine to boot, run pkg/e2e/install.sh first: %w", err)
+		}
 	}
 	tree, err := os.MkdirTemp("", "purser-e2e-machine-")
 	if err != nil {
@@ -115,7 +117,7 @@ func (m *Machine) Run(script string, timeout time.Duration) (Result, error) {
 	}
 	image := m.tree + ".cpio"
 	defer os.Remove(image)
-	packed, err := Command{Path: "/bin/sh", Args: []string{"-c", `cd "$1" && find . | cpio --quiet --format=newc --owner=+0:+0 --create >"$2"`, "sh", m.tree, image}}.Run()
+	packed, err := Command{Path: "/bin/sh", Args: []string{"-c", `cd "$1" && find . | /bin/cpio --quiet --format=newc --owner=+0:+0 --create >"$2"`, "sh", m.tree, image}}.Run()
 	if err != nil || packed.Exit != 0 {
 		return Result{}, fmt.Errorf("packing the machine's files: %w%s", err, packed.Stderr)
 	}
