@@ -159,3 +159,33 @@ func TestRefreshIsNotHeldUpByAPause(t *testing.T) {
 		}
 	})
 }
+
+// TestPromise4AnUpstreamThatComesBackLateIsNoticedInTime: however long the waits have become,
+// what is in stock is asked for again before it ends, and for that with few attempts.
+func TestPromise4AnUpstreamThatComesBackLateIsNoticedInTime(t *testing.T) {
+	bubble(t, func(t *testing.T, h *host) {
+		h.log = zerolog.Nop()
+		var names []string
+		for i := range 50 {
+			names = append(names, fmt.Sprint("role", i))
+		}
+		u := newUpstream(names...)
+		u.lifetime = 15 * time.Minute
+		h.run(h.loop("datacenter", u))
+		settle()
+		u.set(func() { u.down, u.fetches = upstreamError{permanent: true}, map[string]int{} })
+		time.Sleep(u.lifetime - 30*time.Second)
+		u.set(func() { u.down = nil })
+		for range 60 {
+			time.Sleep(time.Second)
+			for _, name := range names {
+				h.must(name)
+			}
+		}
+		for _, name := range names {
+			if n := u.fetched(name); n > 30 {
+				t.Errorf("%s was asked for %d times", name, n)
+			}
+		}
+	})
+}

@@ -122,6 +122,19 @@ func (c curve) after(n int, luck float64, retryAfter time.Duration) time.Duratio
 	return max(soonest, time.Duration(luck*float64(c.ceiling(n))))
 }
 
+// atLeast is how often a credential is asked for that is about to end.
+const atLeast = 5 * time.Second
+
+// before bounds a wait by what is left of a credential: half of it, so that the closer its
+// end the more often it is asked for, and an upstream that comes back late is noticed. It
+// costs an attempt for each halving. After the end there is no hurry any more.
+func before(wait, left time.Duration) time.Duration {
+	if left <= 0 {
+		return wait
+	}
+	return min(wait, max(left/2, atLeast))
+}
+
 // Reread is when to ask again for a credential without an end that may go for so long
 // without: as for others, up to a tenth earlier.
 func (s Schedule) Reread(fetched time.Time, every time.Duration, d Draw) time.Time {

@@ -179,3 +179,19 @@ func TestDrawKeepsItsPlaceOverARestart(t *testing.T) {
 		}
 	}
 }
+
+func TestAWaitIsAtMostHalfOfWhatIsLeft(t *testing.T) {
+	for _, c := range []struct{ wait, left, want time.Duration }{
+		{time.Minute, time.Hour, time.Minute},
+		{5 * time.Minute, 8 * time.Minute, 4 * time.Minute},
+		{5 * time.Minute, 20 * time.Second, 10 * time.Second},
+		{5 * time.Minute, time.Second, 5 * time.Second},
+		{time.Second, time.Second, time.Second},
+		{5 * time.Minute, 0, 5 * time.Minute},
+		{5 * time.Minute, -time.Hour, 5 * time.Minute},
+	} {
+		if got := before(c.wait, c.left); got != c.want {
+			t.Errorf("of %v with %v left: %v, want %v", c.wait, c.left, got, c.want)
+		}
+	}
+}

@@ -127,6 +127,9 @@ func (l *Loop) failed(j *job, err error, now time.Time) {
 	j.waiting = true
 	l.failing[j] = struct{}{}
 	wait := c.after(j.failures, rand.Float64(), retryAfter(err))
+	if retryAfter(err) == 0 && !j.expires.IsZero() {
+		wait = before(wait, j.expires.Sub(now))
+	}
 	l.pause(err, wait, now)
 	next := now.Add(wait)
 	if j.hurried {
