@@ -43,12 +43,17 @@ func (a *agent) Want(ctx context.Context, key credential.Key, by caller.Identity
 }
 
 // asker is a caller to whom a share of what is asked for in vain belongs. All that are not
-// identified share one.
+// identified share one, and so do all uids of a user's own containers, of which he has
+// thousands.
 func asker(c caller.Identity) refresh.Asker {
 	if !c.Known {
 		return refresh.Asker{}
 	}
-	return refresh.Asker{User: strconv.FormatUint(uint64(c.UID), 10), Unit: c.Unit}
+	user := strconv.FormatUint(uint64(c.UID), 10)
+	if owner, ok := strings.CutPrefix(c.Unit, "user@"); ok {
+		user = strings.TrimSuffix(owner, ".service")
+	}
+	return refresh.Asker{User: user, Unit: c.Unit}
 }
 
 // unmet are the grants of roles on demand that no upstream may be asked for.

@@ -97,12 +97,23 @@ func (s ghostly) Fetch(ctx context.Context, key credential.Key) (credential.Cred
 // TestACallerOfMadeUpNamesDoesNotShutOutOthers, be it another user or another unit of the
 // same one.
 func TestACallerOfMadeUpNamesDoesNotShutOutOthers(t *testing.T) {
-	hostile := caller.Identity{Known: true, UID: 1001, Unit: "session-1.scope"}
-	for _, other := range []caller.Identity{{Known: true, UID: 1002}, {Known: true, UID: 1001, Unit: "web.service"}, {}} {
+	session := func(int) caller.Identity { return caller.Identity{Known: true, UID: 1001, Unit: "session-1.scope"} }
+	subordinate := func(i int) caller.Identity {
+		return caller.Identity{Known: true, UID: 100_000 + uint32(i), Unit: "user@1001.service"}
+	}
+	for _, c := range []struct {
+		hostile func(i int) caller.Identity
+		other   caller.Identity
+	}{
+		{session, caller.Identity{Known: true, UID: 1002}},
+		{session, caller.Identity{Known: true, UID: 1001, Unit: "web.service"}},
+		{session, caller.Identity{}},
+		{subordinate, caller.Identity{Known: true, UID: 1002}},
+	} {
 		synctest.Test(t, func(t *testing.T) {
-			a := startLines(t, map[string]source{"a": ghostly{anyRole{name: "web"}}})
+			a, other := startLines(t, map[string]source{"a": ghostly{anyRole{name: "web"}}}), c.other
 			for i := range 200 {
-				_ = a.Want(t.Context(), credential.Key{Name: fmt.Sprint("made-up", i)}, hostile)
+				_ = a.Want(t.Context(), credential.Key{Name: fmt.Sprint("made-up", i)}, c.hostile(i))
 			}
 			if err := a.Want(t.Context(), credential.Key{Name: "web"}, other); err != nil {
 				t.Errorf("%v got %v", other, err)

@@ -24,21 +24,27 @@ type Asker struct{ User, Unit string }
 // ended or ctx has; the store then says what came of it. A key whose last fetch
 // failed is not asked for again before its retry is due.
 func (l *Loop) Want(ctx context.Context, key credential.Key, by Asker) error {
-	attempted, err := l.want(key, by)
-	if err != nil || attempted == nil {
-		return err
-	}
-	select {
-	case <-attempted:
-		return nil
-	case <-ctx.Done():
-		return credential.ErrUnavailable
+	for {
+		settled, first, err := l.want(key, by)
+		if err != nil || settled == nil {
+			return err
+		}
+		select {
+		case <-settled:
+			if !first {
+				return nil
+			}
+		case <-ctx.Done():
+			return credential.ErrUnavailable
+		}
 	}
 }
 
-func (l *Loop) want(key credential.Key, by Asker) (<-chan struct{}, error) {
+// want returns when the fetch of a key has ended or, with first, that of another which
+// may leave room for it; nil if there is nothing to wait for.
+func (l *Loop) want(key credential.Key, by Asker) (settled <-chan struct{}, first bool, err error) {
 	if !l.Allows(key) {
-		return nil, credential.ErrNotFound
+		return nil, false, credential.ErrNotFound
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -46,26 +52,29 @@ func (l *Loop) want(key credential.Key, by Asker) (<-chan struct{}, error) {
 	j, ok := l.jobs[key]
 	switch {
 	case l.stopped:
-		return nil, credential.ErrUnavailable
+		return nil, false, credential.ErrUnavailable
 	case ok && (j.valid(now) || j.holder != ""):
-		return nil, nil
+		return nil, false, nil
 	case ok && j.failures > 0 && !j.asking && now.Before(j.next):
-		return nil, credential.ErrUnavailable
+		return nil, false, credential.ErrUnavailable
 	case ok:
-		return j.attempted(), nil
+		return j.attempted(), false, nil
 	case l.demanded >= maxDemanded:
 		l.refuse(key, maxDemanded, "too many credentials on demand, refusing another")
-		return nil, credential.ErrUnavailable
+		return nil, false, credential.ErrUnavailable
 	case !l.room(by):
+		if j := l.untried(); j != nil {
+			return j.attempted(), true, nil
+		}
 		l.refuse(key, maxVain, "too many credentials on demand that the upstream does not give, asking for no other")
-		return nil, credential.ErrUnavailable
+		return nil, false, credential.ErrUnavailable
 	}
 	if j = l.demand(key, now); j == nil {
-		return nil, credential.ErrUnavailable
+		return nil, false, credential.ErrUnavailable
 	}
 	j.asker = by
 	l.nudge()
-	return j.attempted(), nil
+	return j.attempted(), false, nil
 }
 
 // demand makes key one on demand that is to be asked for now; nil if another upstream
@@ -94,7 +103,7 @@ func (l *Loop) refuse(key credential.Key, most int, why string) {
 
 // room reports whether one may want another key that the upstream has not given so far:
 // whoever makes up names cannot have the upstream asked for each. When all room is taken,
-// whoever has clearly more of it gives way, so that nobody can shut out others. The
+// whoever has clearly more of it gives way, so that no single user shuts out others. The
 // caller holds mu.
 func (l *Loop) room(by Asker) bool {
 	users, askers := map[string]int{}, map[Asker]int{}
@@ -121,6 +130,17 @@ func (l *Loop) room(by Asker) bool {
 	}
 	l.forget(most)
 	return true
+}
+
+// untried is one of the keys that take the room and may still be given; nil if the
+// upstream was asked for all of them in vain. The caller holds mu.
+func (l *Loop) untried() *job {
+	for j := range l.vain {
+		if j.failures == 0 {
+			return j
+		}
+	}
+	return nil
 }
 
 // idle reports whether nobody has asked for a key on demand for a long time; one

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -125,6 +126,29 @@ func TestPromise9NamesAreBoundedBeforeTheFirstAnswer(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		if rows := len(l.Rows()); rows > 2 {
 			t.Errorf("%d rows are left when nobody asks any more", rows)
+		}
+	})
+}
+
+// TestABurstOfNamesThatAreGivenWaitsForRoom: a host that has just booted may ask for more
+// than there is room for.
+func TestABurstOfNamesThatAreGivenWaitsForRoom(t *testing.T) {
+	demanding(t, func(t *testing.T, h *host, u *upstream, l *refresh.Loop) {
+		for i := range 150 {
+			u.set(func() { u.allowed = append(u.allowed, fmt.Sprint("given", i)) })
+		}
+		var refused atomic.Int64
+		var asking sync.WaitGroup
+		for i := range 150 {
+			asking.Go(func() {
+				if l.Want(t.Context(), credential.Key{Name: fmt.Sprint("given", i)}, alice) != nil {
+					refused.Add(1)
+				}
+			})
+		}
+		asking.Wait()
+		if n := refused.Load(); n > 0 {
+			t.Errorf("%d of 150 names that the upstream gives were refused", n)
 		}
 	})
 }
