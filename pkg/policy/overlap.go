@@ -18,13 +18,18 @@ func overlaps(rules Rules, store Store) (warnings []string) {
 	if !open {
 		return nil
 	}
+	names := slices.AppendSeq(slices.Clone(store.Names()), maps.Keys(rules.Declared))
+	known := make(map[string]bool, len(names)) // by name, whether it is that of a base
+	for _, name := range names {               // once, as there may be thousands, and as many grants
+		known[name] = rules.knownBase(name, store)
+	}
 	for _, g := range rules.Grants {
 		if g.conditions() == 0 {
 			continue
 		}
 		var covered []string
 		for _, pattern := range g.Credentials {
-			if rules.starCovers(pattern, store) {
+			if rules.starCovers(pattern, known, store) {
 				covered = append(covered, fmt.Sprintf("%q", pattern))
 			}
 		}
@@ -43,17 +48,24 @@ func overlaps(rules Rules, store Store) (warnings []string) {
 // starCovers reports whether a * gives what pattern does, as far as it is known what
 // there is. Names that nobody has told yet count as covered, unless they may turn out to
 // be those of bases.
-func (r Rules) starCovers(pattern string, store Store) bool {
+func (r Rules) starCovers(pattern string, known map[string]bool, store Store) bool {
 	if pattern == "*" || credential.IsRoleARN(pattern) || slices.Contains(r.Bases, pattern) {
 		return false
 	}
 	found := false
-	for _, name := range slices.AppendSeq(slices.Clone(store.Names()), maps.Keys(r.Declared)) {
-		if name != pattern && !(isGlob(pattern) && match(pattern, name)) {
-			continue
-		}
-		if found = true; !r.knownBase(name, store) {
+	if base, ok := known[pattern]; ok {
+		if found = true; !base {
 			return true
+		}
+	}
+	if isGlob(pattern) {
+		for name, base := range known {
+			if !match(pattern, name) {
+				continue
+			}
+			if found = true; !base {
+				return true
+			}
 		}
 	}
 	if store.Complete() || found && !isGlob(pattern) {
