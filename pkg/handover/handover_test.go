@@ -56,6 +56,18 @@ func TestAStateComesBackAsItWas(t *testing.T) {
 	}
 }
 
+// TestWhatAReleaseHasLeftIsRead has a file of each version of the form, as an upgrade finds
+// it. A change of the form keeps reading those, or an upgrade in an outage is one.
+func TestWhatAReleaseHasLeftIsRead(t *testing.T) {
+	text, err := os.ReadFile("testdata/version-2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := decodeText(text); err != nil || !reflect.DeepEqual(got, state(moment)) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
 // damaged are states that must not be used, and what is said about them.
 func damaged(t testing.TB) map[string][]byte {
 	good := mustEncode(t, state(moment))
