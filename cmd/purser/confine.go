@@ -111,10 +111,9 @@ func (a *agent) watchRefusals(ctx context.Context) {
 	ticker := time.NewTicker(countEvery)
 	defer ticker.Stop()
 	before := map[string]uint64{}
-	for {
+	for ctx.Err() == nil {
 		select {
-		case <-ctx.Done():
-			return
+		case <-ctx.Done(): // and a last look
 		case <-ticker.C:
 		}
 		now := a.refusedCalls()

@@ -44,8 +44,9 @@ type sigaction struct {
 
 // countRefusals puts the handler in the place of Go's, before there is a filter.
 func countRefusals() error {
-	const info, restores, onStack = 0x4, 0x4000000, 0x8000000 // SA_SIGINFO, SA_RESTORER, SA_ONSTACK
-	action := sigaction{handler: handler(), flags: info | onStack, mask: ^uint64(0)}
+	// SA_SIGINFO, SA_RESTORER, SA_ONSTACK and SA_RESTART, as Go has them.
+	const info, restores, onStack, restart = 0x4, 0x4000000, 0x8000000, 0x10000000
+	action := sigaction{handler: handler(), flags: info | onStack | restart, mask: ^uint64(0)}
 	if action.restorer = restorer(); action.restorer != 0 {
 		action.flags |= restores
 	}
