@@ -58,9 +58,9 @@ func configCommand() *cobra.Command {
 		if *folder != "" {
 			return migrate(*folder)
 		}
-		loaded, err := config.Load(configOptions(paths, os.Environ()))
+		loaded, err := loadHidden(paths)
 		if err != nil {
-			return usageError{err}
+			return err
 		}
 		for _, notice := range loaded.Notices {
 			fmt.Fprintln(os.Stderr, "purser: notice:", notice)

@@ -62,7 +62,7 @@ func redirectAction(name, short string, act func(ctx context.Context, r redirect
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
 		if name != "remove" {
-			loaded, err := loadConfig(paths)
+			loaded, err := loadHidden(paths)
 			if err != nil {
 				return err
 			}
