@@ -20,7 +20,11 @@ func TestRedirectSurvivesTheFirewallsOfOthers(t *testing.T) {
 	h := &firewalled{&installed{bootBare(t, "--role", "test_role", "--role", "finance"), debian}}
 	h.firewall("nftables") // as the package of Purser recommends
 	must(t, h.Copy(debian.path(dist(t), "purser", released(t)), "/srv/purser.deb"))
+	h.must("systemctl", "start", "nftables") // so that systemd has it in memory as it was
 	h.must("dpkg", "--install", "/srv/purser.deb")
+	if files, err := h.Show("nftables", "DropInPaths"); err != nil || !strings.Contains(files, "purser-redirect.conf") {
+		t.Errorf("after the installation nftables has the drop-ins %q, %v", files, err)
+	}
 	h.asks(h.upstream.URL + "/latest")
 	must(t, h.Write("/etc/purser/conf.d/60-listen.yaml", "listen: {main: {dialects: [aws]}, six: {address: \"[::1]:25772\", dialects: [aws]}}\n", 0o644))
 	h.must("systemctl", "enable", "--now", "purser", "purser-redirect")

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,9 +21,15 @@ const insideMachine = "PURSER_E2E_MACHINE"
 // machineTime is for a busy machine of two cores.
 const machineTime = 10 * time.Minute
 
-// kernelOnly are the arguments of this test binary in a machine: kernelTests, and what
-// shows that Purser serves in its sandbox.
-const kernelOnly = "-test.run '^(TestOnAKernelOfItsOwn|TestTheSandbox.*|TestWorkGoesOnInsideTheSandbox|TestANormalUserNeedsNoPrivilege)$'"
+// sandboxTests show that Purser serves in its sandbox.
+var sandboxTests = []string{
+	"TestTheSandboxIsInForceOnEveryThread", "TestTheSandboxCanBeTurnedOffAndIsSaidToBe",
+	"TestWorkGoesOnInsideTheSandbox", "TestANormalUserNeedsNoPrivilege",
+}
+
+// kernelOnly are the arguments of this test binary in a machine: kernelTests, by the test
+// that has them, and sandboxTests.
+var kernelOnly = "-test.run '^(TestOnAKernelOfItsOwn|" + strings.Join(sandboxTests, "|") + ")$'"
 
 // foreignTests are arguments by package for the architecture that is not this one's: fewer
 // of the same, and unit tests of what depends on the processor. Left out is what needs
@@ -56,10 +63,17 @@ func TestOnAKernelOfItsOwn(t *testing.T) {
 				tests = maps.Clone(foreignTests)
 			}
 			said := runTests(t, arch, tests)
+			expected := slices.Clone(sandboxTests)
 			for _, test := range kernelTests {
-				if !strings.Contains(said, "--- PASS: TestOnAKernelOfItsOwn/"+strings.ReplaceAll(test.name, " ", "_")+" ") {
-					t.Errorf("it was not tested that %s", test.name)
+				expected = append(expected, "TestOnAKernelOfItsOwn/"+strings.ReplaceAll(test.name, " ", "_"))
+			}
+			for _, name := range expected {
+				if !strings.Contains(said, "--- PASS: "+name+" ") {
+					t.Errorf("%s was not run", name)
 				}
+			}
+			if passed := strings.Count(said, "\nPASS\n"); passed != len(tests) {
+				t.Errorf("the tests of %d packages passed, want those of %d", passed, len(tests))
 			}
 			for _, never := range []string{"--- SKIP", "no tests to run"} {
 				if strings.Contains(said, never) {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -34,8 +35,17 @@ func run(args []string) (answer int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	return makeCall(pid, number)
+	for range 100 {
+		if answer, err = makeCall(pid, number); !errors.Is(err, errBusy) {
+			return answer, err
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	return 0, err
 }
+
+// errBusy is a thread that is not in a system call right now.
+var errBusy = errors.New("the thread is in no system call")
 
 // makeCall has the first thread of a process make a system call without arguments, and
 // go on afterwards with what it did.
@@ -54,8 +64,11 @@ func makeCall(pid int, number uint64) (answer int64, err error) {
 		return 0, err
 	}
 	instruction := make([]byte, 2)
-	if _, err := unix.PtracePeekText(pid, uintptr(saved.Rip-2), instruction); err != nil || string(instruction) != "\x0f\x05" {
-		return 0, fmt.Errorf("the thread is in no system call but at %x, %w", instruction, err)
+	if _, err := unix.PtracePeekText(pid, uintptr(saved.Rip-2), instruction); err != nil {
+		return 0, err
+	}
+	if string(instruction) != "\x0f\x05" {
+		return 0, errBusy
 	}
 	again := saved // the call that was interrupted, to be made anew
 	again.Rip, again.Rax, again.Orig_rax = saved.Rip-2, saved.Orig_rax, ^uint64(0)
