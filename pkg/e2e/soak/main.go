@@ -94,6 +94,9 @@ log: {level: warn}
 	}
 	close(stop)
 	asking.Wait()
+	if failed.Load() > 0 {
+		fmt.Printf("the agent said:\n%s", agent.Output())
+	}
 	return judge(samples, failed.Load())
 }
 
