@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -20,9 +19,8 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/purser-agent/purser/pkg/mock"
+	"github.com/purser-agent/purser/pkg/testkit"
 )
-
-var update = flag.Bool("update", false, "write what cmp finds to be different into the scripts")
 
 // TestScripts runs the terminal sessions in testdata/script. Each has an upstream of
 // its own and a loopback address of its own for what it starts; all of its files may
@@ -45,7 +43,7 @@ func TestScripts(t *testing.T) {
 		Dir:                "testdata/script",
 		WorkdirRoot:        folder,
 		RequireUniqueNames: true,
-		UpdateScripts:      *update,
+		UpdateScripts:      *testkit.Update,
 		Setup:              func(env *testscript.Env) error { return setUp(env, filepath.Join(folder, "bin")) },
 		Condition: func(condition string) (bool, error) {
 			if condition == "root" {

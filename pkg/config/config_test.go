@@ -3,7 +3,6 @@ package config
 import (
 	"bytes"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,9 +14,8 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 
 	"github.com/purser-agent/purser/pkg/credential"
+	"github.com/purser-agent/purser/pkg/testkit"
 )
-
-var update = flag.Bool("update", false, "write the golden parts of testdata")
 
 // A shared part of options, as kinds embed it.
 type client struct {
@@ -204,7 +202,7 @@ func TestLoadingTellsWhatCameOfItAndWhere(t *testing.T) {
 			}
 			write(t, inputs)
 			got := outcome(t, headOptions(t, string(archive.Comment)))
-			if *update {
+			if *testkit.Update {
 				archive.Files = append(slices.DeleteFunc(archive.Files, isResult), got...)
 				if err := os.WriteFile(golden, txtar.Format(archive), 0o644); err != nil {
 					t.Fatal(err)

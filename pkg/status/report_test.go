@@ -2,34 +2,14 @@ package status
 
 import (
 	"encoding/json"
-	"flag"
-	"os"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/purser-agent/purser/pkg/testkit"
 )
-
-var update = flag.Bool("update", false, "write the golden files")
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s: got\n%s\nwant\n%s", path, got, want)
-	}
-}
 
 var now = time.Date(2026, 11, 23, 14, 0, 0, 250, time.FixedZone("CET", 3600))
 
@@ -90,10 +70,10 @@ func marshal(t *testing.T, r Report) string {
 }
 
 func TestReportJSONIsTheContractWithScripts(t *testing.T) {
-	golden(t, "busy.json", marshal(t, busy()))
-	golden(t, "empty.json", marshal(t, Report{Version: "1.2.3"}))
+	testkit.Golden(t, "busy.json", marshal(t, busy()))
+	testkit.Golden(t, "empty.json", marshal(t, Report{Version: "1.2.3"}))
 	limited := busy().Limit(33, func(name string) bool { return name == "late" || name == "test_role" })
-	golden(t, "limited.json", marshal(t, limited))
+	testkit.Golden(t, "limited.json", marshal(t, limited))
 }
 
 func TestReportJSONHoldsNothingThatATerminalObeys(t *testing.T) {

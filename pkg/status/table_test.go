@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"github.com/purser-agent/purser/pkg/testkit"
 )
 
 func show(t *testing.T, table Table, r Report) string {
@@ -34,7 +36,7 @@ func TestTableShowsEveryKindOfTrouble(t *testing.T) {
 		"limited.txt":   {Table{Now: now}, busy().Limit(33, func(name string) bool { return name == "test_role" })},
 		"one-error.txt": {Table{Now: now, Width: 10}, Report{Credentials: []Credential{{Name: "a", State: None, LastError: strings.Repeat("x", 90)}}}},
 	} {
-		t.Run(name, func(t *testing.T) { golden(t, name, show(t, test.table, test.report)) })
+		t.Run(name, func(t *testing.T) { testkit.Golden(t, name, show(t, test.table, test.report)) })
 	}
 }
 

@@ -2,13 +2,10 @@ package telemetry
 
 import (
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -20,9 +17,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/rs/zerolog"
-)
 
-var update = flag.Bool("update", false, "write the golden files")
+	"github.com/purser-agent/purser/pkg/testkit"
+)
 
 // options are those of a Purser with one credential in each state.
 func options(t testing.TB) Options {
@@ -80,30 +77,13 @@ func TestMetricsShowWhatWasCountedAndWhatIs(t *testing.T) {
 		if response.Code != http.StatusOK {
 			t.Fatalf("status = %d, want 200", response.Code)
 		}
-		golden(t, "metrics.txt", ours(response.Body.String()))
+		testkit.Golden(t, "metrics.txt", ours(response.Body.String()))
 		for _, want := range []string{"go_goroutines ", "process_start_time_seconds "} {
 			if !strings.Contains(response.Body.String(), "\n"+want) {
 				t.Errorf("the metrics lack %s", want)
 			}
 		}
 	})
-}
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s: got\n%s\nwant\n%s", path, got, want)
-	}
 }
 
 func TestMetricNamesAndHelpAreClean(t *testing.T) {

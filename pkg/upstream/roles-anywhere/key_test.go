@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/purser-agent/purser/pkg/credential"
+	"github.com/purser-agent/purser/pkg/testkit"
 )
 
 // password opens the encrypted keys in testdata, which openssl made.
@@ -89,7 +90,7 @@ func TestAKeyThatCannotBeUsedIsRefusedInOneSentence(t *testing.T) {
 	if strings.Contains(said.String(), secretText) || strings.Contains(said.String(), password) {
 		t.Error("an error quotes a secret")
 	}
-	golden(t, "refusals.txt", said.String())
+	testkit.Golden(t, "refusals.txt", said.String())
 }
 
 // TestAWrongPasswordIsAlwaysCalledThat, also one of those, about one of 256, that leave

@@ -17,6 +17,7 @@ import (
 
 	"github.com/purser-agent/purser/pkg/credential"
 	"github.com/purser-agent/purser/pkg/mock"
+	"github.com/purser-agent/purser/pkg/testkit"
 	"github.com/purser-agent/purser/pkg/upstream"
 )
 
@@ -284,7 +285,7 @@ func TestWhatStopsASessionIsSaidInOneSentence(t *testing.T) {
 			fmt.Fprintf(&said, "%s: %s\n", c.name, withoutTimes(t, sentence))
 		})
 	}
-	golden(t, "sentences.txt", said.String())
+	testkit.Golden(t, "sentences.txt", said.String())
 }
 
 // withoutTimes puts names for the days that a test chose.

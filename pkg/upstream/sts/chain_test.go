@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/purser-agent/purser/pkg/mock"
+	"github.com/purser-agent/purser/pkg/testkit"
 )
 
 // A home is an account whose environment and files a chain looks at.
@@ -317,7 +318,7 @@ func TestWhatIsWrongWithTheChainIsSaidInOneSentence(t *testing.T) {
 			fmt.Fprintf(&said, "%s: %s\n", c.name, strings.ReplaceAll(err.Error(), h.folder, "HOME"))
 		})
 	}
-	golden(t, "chain-sentences.txt", said.String())
+	testkit.Golden(t, "chain-sentences.txt", said.String())
 }
 
 func TestTheChainWaitsForNoNamedPipe(t *testing.T) {

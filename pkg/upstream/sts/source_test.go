@@ -15,6 +15,7 @@ import (
 	"github.com/purser-agent/purser/pkg/awsapi"
 	"github.com/purser-agent/purser/pkg/credential"
 	"github.com/purser-agent/purser/pkg/mock"
+	"github.com/purser-agent/purser/pkg/testkit"
 	"github.com/purser-agent/purser/pkg/upstream"
 )
 
@@ -225,7 +226,7 @@ func TestWhatStopsAnAssumptionIsSaidInOneSentence(t *testing.T) {
 			fmt.Fprintf(&said, "%s: %s\n", c.name, sentence)
 		})
 	}
-	golden(t, "sentences.txt", said.String())
+	testkit.Golden(t, "sentences.txt", said.String())
 }
 
 func TestAWrongClockDoesHarmOnce(t *testing.T) {

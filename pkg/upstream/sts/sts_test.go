@@ -1,20 +1,16 @@
 package sts
 
 import (
-	"flag"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/purser-agent/purser/pkg/awsapi"
+	"github.com/purser-agent/purser/pkg/testkit"
 	"github.com/purser-agent/purser/pkg/upstream"
 )
-
-var update = flag.Bool("update", false, "write the golden files")
 
 const demoARN = "arn:aws:iam::123456789012:role/team/demoRole"
 
@@ -36,24 +32,6 @@ func demand(patterns ...string) func(*Options) {
 		for i, pattern := range patterns {
 			o.OnDemand[string(rune('a'+i))] = role(pattern)
 		}
-	}
-}
-
-// golden compares text with a file.
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	file := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s: got\n%s\nwant\n%s", file, got, want)
 	}
 }
 
@@ -204,5 +182,5 @@ func TestTheFormIsThatOfTheSDKs(t *testing.T) {
 		},
 		ExternalID: "ext:1/2", Tags: map[string]string{"team": "a b", "cost": ""}, TransitiveTags: []string{"team"}, SourceIdentity: "alice",
 	}
-	golden(t, "form.txt", role(demoARN).form("web01").Encode()+"\n"+full.form("web01").Encode()+"\n")
+	testkit.Golden(t, "form.txt", role(demoARN).form("web01").Encode()+"\n"+full.form("web01").Encode()+"\n")
 }

@@ -3,7 +3,6 @@ package webidentity
 import (
 	"bytes"
 	"errors"
-	"flag"
 	"fmt"
 	"net/http/httptest"
 	"os"
@@ -18,10 +17,9 @@ import (
 	"github.com/purser-agent/purser/pkg/awsapi"
 	"github.com/purser-agent/purser/pkg/credential"
 	"github.com/purser-agent/purser/pkg/mock"
+	"github.com/purser-agent/purser/pkg/testkit"
 	"github.com/purser-agent/purser/pkg/upstream"
 )
-
-var update = flag.Bool("update", false, "write the golden files")
 
 // A stock is a base with state.
 type stock struct {
@@ -270,17 +268,5 @@ func TestPromise6WhatStopsAnAssumptionIsSaidInOneSentenceWithoutTheToken(t *test
 			fmt.Fprintf(&said, "%s: %s\n", c.name, sentence)
 		})
 	}
-	golden := filepath.Join("testdata", "sentences.txt")
-	if *update {
-		if err := os.WriteFile(golden, []byte(said.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if said.String() != string(want) {
-		t.Errorf("got\n%s\nwant\n%s", said.String(), want)
-	}
+	testkit.Golden(t, "sentences.txt", said.String())
 }
