@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/purser-agent/purser/pkg/frontend/imds"
+	"github.com/purser-agent/purser/pkg/testkit"
 )
 
 func mustLoadKeys(t *testing.T, folder string) *localKeys {
@@ -101,7 +102,7 @@ func TestKeysThatSomebodyElseMayKnowOrMadeAreReplaced(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if c.name == "somebody else's" && os.Getuid() != 0 {
-				lacks(t, "root, to make a file that belongs to somebody else")
+				testkit.Lacks(t, "root, to make a file that belongs to somebody else")
 			}
 			folder := t.TempDir()
 			before := mustLoadKeys(t, folder)

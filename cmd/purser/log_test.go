@@ -12,6 +12,8 @@ import (
 
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
+
+	"github.com/purser-agent/purser/pkg/testkit"
 )
 
 // logFile is a file to log to. If journal is set, it is the one of JOURNAL_STREAM.
@@ -120,7 +122,7 @@ func TestAnUnknownLevelIsRefused(t *testing.T) {
 func TestColoursAreForTerminalsOnly(t *testing.T) {
 	pseudo, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
-		lacks(t, "a pseudo terminal: "+err.Error())
+		testkit.Lacks(t, "a pseudo terminal: "+err.Error())
 	}
 	defer pseudo.Close()
 	file := logFile(t, false)

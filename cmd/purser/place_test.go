@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/purser-agent/purser/pkg/testkit"
 )
 
 func TestAUsersFolderIsBelowTheirRuntimeFolder(t *testing.T) {
@@ -61,7 +63,7 @@ func TestAFolderThatSomebodyElseMadeIsRefused(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if c.name == "another user's" && os.Getuid() != 0 {
-				lacks(t, "root, to make a folder that belongs to somebody else")
+				testkit.Lacks(t, "root, to make a folder that belongs to somebody else")
 			}
 			t.Setenv("XDG_RUNTIME_DIR", "")
 			t.Setenv("TMPDIR", t.TempDir())

@@ -68,18 +68,6 @@ func buildProgram(t *testing.T, folder string) {
 	}
 }
 
-// lacks skips a test for what the machine does not have, loudly. In CI that is a
-// failure: what is never run proves nothing.
-func lacks(t interface {
-	Fatal(...any)
-	Skip(...any)
-}, what string) {
-	if os.Getenv("CI") == "true" {
-		t.Fatal("needs " + what + ", and CI=true allows no skip")
-	}
-	t.Skip("SKIPPED, needs " + what)
-}
-
 // needs is `needs root|PROGRAM...`: the script is skipped where one is not there.
 func needs(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
@@ -92,7 +80,7 @@ func needs(ts *testscript.TestScript, neg bool, args []string) {
 			missing = err != nil
 		}
 		if missing {
-			lacks(ts.Value(testKey{}).(testscript.T), what)
+			testkit.Lacks(ts.Value(testKey{}).(testscript.T), what)
 		}
 	}
 }

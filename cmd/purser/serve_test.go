@@ -15,6 +15,7 @@ import (
 
 	"github.com/purser-agent/purser/pkg/config"
 	"github.com/purser-agent/purser/pkg/status"
+	"github.com/purser-agent/purser/pkg/testkit"
 )
 
 func loadText(t *testing.T, text string) *config.Config {
@@ -120,7 +121,7 @@ func TestAStartThatFailsLeavesNothingBound(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if test.name == "the account" && os.Geteuid() != 0 {
-				lacks(t, "root, as nobody else becomes another account")
+				testkit.Lacks(t, "root, as nobody else becomes another account")
 			}
 			c := loadText(t, test.text)
 			if test.name != "the account" {

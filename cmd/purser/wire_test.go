@@ -10,6 +10,7 @@ import (
 	"github.com/purser-agent/purser/pkg/config"
 	"github.com/purser-agent/purser/pkg/frontend/imds"
 	"github.com/purser-agent/purser/pkg/server"
+	"github.com/purser-agent/purser/pkg/testkit"
 )
 
 func TestListenersKnowTheNamesOfTheirOwnDialects(t *testing.T) {
@@ -52,7 +53,7 @@ func TestAListenerOnAnAddressOfThisHostKnowsIt(t *testing.T) {
 		}
 	}
 	if !own.IsValid() {
-		lacks(t, "an address that is not loopback")
+		testkit.Lacks(t, "an address that is not loopback")
 	}
 	fronts := openFronts(t, loadText(t, fmt.Sprintf("listen: {main: null, lan: {address: %q}}", netip.AddrPortFrom(own, 0))))
 	host := own.String()

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"syscall"
 	"testing"
+
+	"github.com/purser-agent/purser/pkg/testkit"
 )
 
 // Users that need no account.
@@ -143,7 +145,7 @@ func TestClientsInAHurryAreNeverRoot(t *testing.T) {
 // which a process can be started in it.
 func newCgroup(t *testing.T, components ...string) int {
 	t.Helper()
-	needRoot(t)
+	testkit.NeedRoot(t)
 	cgroups, err := findHierarchy()
 	if err != nil {
 		t.Skipf("needs units: %v", err)
@@ -241,7 +243,7 @@ func TestOnlyAServiceTakesItsCgroupForItself(t *testing.T) {
 }
 
 func TestResolverNeedsNoPrivilege(t *testing.T) {
-	needRoot(t)
+	testkit.NeedRoot(t)
 	process := start(t, syscall.SysProcAttr{}, alice, "selftest")
 	process.says("identified")
 }
@@ -249,7 +251,7 @@ func TestResolverNeedsNoPrivilege(t *testing.T) {
 // TestFolderThatHidesItsContentsHidesOnlyThese covers a user who takes the right to
 // read away from a cgroup that is his.
 func TestFolderThatHidesItsContentsHidesOnlyThese(t *testing.T) {
-	needRoot(t)
+	testkit.NeedRoot(t)
 	dir := newTree(t, "a.slice/x.service/hidden/below", "b.slice/y.service")
 	for folder := dir; folder != "/tmp" && folder != "/"; folder = filepath.Dir(folder) {
 		if err := os.Chmod(folder, 0o755); err != nil {

@@ -226,21 +226,3 @@ func (p *process) does(what string) {
 	}
 	p.says("done")
 }
-
-// needRoot skips a test that changes users, cgroups or networks.
-func needRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		lacks(t, "root")
-	}
-}
-
-// lacks skips a test for what the machine does not have, loudly. In CI that is a
-// failure: what is never run proves nothing.
-func lacks(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("needs %s, and CI=true allows no skip", what)
-	}
-	t.Skipf("SKIPPED, needs %s", what)
-}

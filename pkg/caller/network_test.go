@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/purser-agent/purser/pkg/testkit"
 )
 
 // The addresses of a network made for a test: the host's own, a neighbour's, and
@@ -30,7 +32,7 @@ type network struct{ namespace *os.File }
 // goes when the test and the processes in it have ended.
 func newNetwork(t *testing.T) *network {
 	t.Helper()
-	needRoot(t)
+	testkit.NeedRoot(t)
 	made := make(chan error)
 	n := &network{}
 	go func() {
@@ -42,7 +44,7 @@ func newNetwork(t *testing.T) *network {
 		made <- err
 	}()
 	if err := <-made; err != nil {
-		lacks(t, "network namespaces: "+err.Error())
+		testkit.Lacks(t, "network namespaces: "+err.Error())
 	}
 	t.Cleanup(func() { n.namespace.Close() })
 	n.run(t, "ip link set lo up")

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/purser-agent/purser/pkg/testkit"
 )
 
 // The account to become, and another one. Neither needs an entry anywhere.
@@ -17,13 +19,6 @@ const (
 	service = 54321
 	other   = 54322
 )
-
-func needRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		lacks(t, "root")
-	}
-}
 
 // wantUnprivileged checks each thread of a process from outside. It must be uid and
 // gid in all their forms.
@@ -59,7 +54,7 @@ func ownBounding(t *testing.T) string {
 }
 
 func TestRootIsGivenUpOnAllThreads(t *testing.T) {
-	needRoot(t)
+	testkit.NeedRoot(t)
 	for _, c := range []struct {
 		name   string
 		groups []uint32
@@ -89,7 +84,7 @@ func TestRootIsGivenUpOnAllThreads(t *testing.T) {
 }
 
 func TestCapabilitiesOfAnotherUserAreGivenUp(t *testing.T) {
-	needRoot(t)
+	testkit.NeedRoot(t)
 	for _, c := range []struct {
 		name         string
 		capabilities []uintptr
@@ -123,9 +118,7 @@ func TestCapabilitiesOfAnotherUserAreGivenUp(t *testing.T) {
 // asUser is a start as a user without privileges.
 func asUser(t *testing.T, uid uint32) syscall.SysProcAttr {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		lacks(t, "root")
-	}
+	testkit.NeedRoot(t)
 	return syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
 }
 
@@ -141,7 +134,7 @@ func TestNormalUserHasNothingToGiveUp(t *testing.T) {
 }
 
 func TestDropThatIsNoneIsAnError(t *testing.T) {
-	needRoot(t)
+	testkit.NeedRoot(t)
 	for _, c := range []struct {
 		name   string
 		orders orders
@@ -165,7 +158,7 @@ func TestDropThatIsNoneIsAnError(t *testing.T) {
 }
 
 func TestBuildWithCgoCannotGiveUpRoot(t *testing.T) {
-	needRoot(t)
+	testkit.NeedRoot(t)
 	if !withCgo() {
 		t.Skip("needs a build with cgo, such as that for the race detector")
 	}
@@ -215,7 +208,7 @@ func TestMemoryIsLockedWhereThereIsNoLimit(t *testing.T) {
 }
 
 func TestRootLiftsTheLimitOfLockedMemory(t *testing.T) {
-	needRoot(t)
+	testkit.NeedRoot(t)
 	if own, err := ownState(); err != nil || !own.has(unix.CAP_SYS_RESOURCE) {
 		t.Skipf("needs CAP_SYS_RESOURCE (%v)", err)
 	}
@@ -231,18 +224,8 @@ func TestMemoryIsNotLockedUpToALimit(t *testing.T) {
 }
 
 func TestProofFailsOnAThreadThatWasLeftOut(t *testing.T) {
-	needRoot(t)
+	testkit.NeedRoot(t)
 	if got := start(t, syscall.SysProcAttr{}, "one thread").line(); !strings.Contains(got, "uids are [0 0 0 0]") {
 		t.Errorf("the proof says %q", got)
 	}
-}
-
-// lacks skips a test for what the machine does not have, loudly. In CI that is a
-// failure: what is never run proves nothing.
-func lacks(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("needs %s, and CI=true allows no skip", what)
-	}
-	t.Skipf("SKIPPED, needs %s", what)
 }

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/purser-agent/purser/pkg/testkit"
 )
 
 func listen(t *testing.T, specs ...Spec) []*Listener {
@@ -247,7 +249,7 @@ func acceptedHops(t *testing.T, l *Listener, address string, level, option int) 
 func TestEveryPacketOfAnAnswerCarriesTheHopLimit(t *testing.T) {
 	raw, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
 	if err != nil {
-		lacks(t, "root for a raw socket: "+err.Error())
+		testkit.Lacks(t, "root for a raw socket: "+err.Error())
 	}
 	defer unix.Close(raw)
 	if err := unix.SetsockoptTimeval(raw, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 5}); err != nil {
@@ -302,14 +304,4 @@ func TestInheritedSocketStaysOpenElsewhere(t *testing.T) {
 		t.Fatalf("the next process cannot accept: %v", err)
 	}
 	_ = accepted.Close()
-}
-
-// lacks skips a test for what the machine does not have, loudly. In CI that is a
-// failure: what is never run proves nothing.
-func lacks(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("needs %s, and CI=true allows no skip", what)
-	}
-	t.Skipf("SKIPPED, needs %s", what)
 }

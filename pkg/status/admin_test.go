@@ -18,6 +18,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/purser-agent/purser/pkg/credential"
+	"github.com/purser-agent/purser/pkg/testkit"
 )
 
 func TestAdministratorsMayDoEverything(t *testing.T) {
@@ -250,7 +251,7 @@ func TestReloadOutlivesItsClientButNotTheServer(t *testing.T) {
 }
 
 func TestOneUserCannotKeepOthersOut(t *testing.T) {
-	needRoot(t)
+	testkit.NeedRoot(t)
 	a := startAgent(t)
 	var open []net.Conn
 	for range maxPerUser {

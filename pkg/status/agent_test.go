@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/purser-agent/purser/pkg/credential"
+	"github.com/purser-agent/purser/pkg/testkit"
 )
 
 const (
@@ -174,30 +175,13 @@ func dialAs(path string, uid uint32, groups ...uint32) (conn net.Conn, err error
 	return conn, err
 }
 
-func needRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		lacks(t, "root, to connect as other accounts")
-	}
-}
-
 // clientAs is a Client of another account.
 func clientAs(t *testing.T, socket string, uid uint32, groups ...uint32) *Client {
 	t.Helper()
-	needRoot(t)
+	testkit.NeedRoot(t)
 	c := NewClient(socket)
 	c.http.Transport.(*http.Transport).DialContext = func(context.Context, string, string) (net.Conn, error) {
 		return dialAs(socket, uid, groups...)
 	}
 	return c
-}
-
-// lacks skips a test for what the machine does not have, loudly. In CI that is a
-// failure: what is never run proves nothing.
-func lacks(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("needs %s, and CI=true allows no skip", what)
-	}
-	t.Skipf("SKIPPED, needs %s", what)
 }
