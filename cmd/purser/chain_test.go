@@ -21,6 +21,7 @@ import (
 	"github.com/purser-agent/purser/pkg/mock"
 	"github.com/purser-agent/purser/pkg/refresh"
 	"github.com/purser-agent/purser/pkg/store"
+	"github.com/purser-agent/purser/pkg/testkit"
 )
 
 // A cloud is an IMS, and an STS that knows its keys.
@@ -71,7 +72,7 @@ func (c *cloud) signers() (signers []string) {
 
 func TestAChainOfThreeHopsStartsWarmAndShowsItsEndOnly(t *testing.T) {
 	c := startCloud(t)
-	var said safeBuffer
+	var said testkit.Log
 	r := startAgentThatLogs(t, c.config(c.hop("c", "credential: b"), c.hop("a", "upstream: dc"), c.hop("b", "credential: a")), zerolog.New(&said))
 	begin := time.Now()
 	r.waitReady()

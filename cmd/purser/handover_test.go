@@ -20,6 +20,7 @@ import (
 	"github.com/purser-agent/purser/pkg/frontend/imds"
 	"github.com/purser-agent/purser/pkg/handover"
 	"github.com/purser-agent/purser/pkg/mock"
+	"github.com/purser-agent/purser/pkg/testkit"
 )
 
 // A keeping is systemd's end of NOTIFY_SOCKET: it has the last file that was stored.
@@ -133,7 +134,7 @@ func serves(s *handover.State, name, keys string) bool {
 func TestPromise10ACrashLosesNothingThatWasServed(t *testing.T) {
 	manager := newKeeping(t)
 	_, url := startIMS(t, "web")
-	var said safeBuffer
+	var said testkit.Log
 	r := startAgentThatLogs(t, fromIMS(url), zerolog.New(&said), func(a *agent) { a.depot = manager.depot() })
 	r.waitReady()
 	manager.await("after the start", func(s *handover.State) bool {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -20,6 +19,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/purser-agent/purser/pkg/mock"
+	"github.com/purser-agent/purser/pkg/testkit"
 )
 
 // A scene is an upstream of one kind with a stand-in for what it asks. It gives one
@@ -243,7 +243,7 @@ func withoutEnd(document string) string { return end.ReplaceAllString(document, 
 
 func TestPromise6NoKindShowsASecret(t *testing.T) {
 	eachKind(t, func(t *testing.T, s scene) {
-		var said safeBuffer
+		var said testkit.Log
 		r := startAgentThatLogs(t, s.config(), zerolog.New(&said).Level(zerolog.TraceLevel))
 		r.waitReady()
 		if !strings.Contains(r.keysOf(s.given), mock.Marker) {
@@ -267,24 +267,6 @@ func TestPromise6NoKindShowsASecret(t *testing.T) {
 			t.Errorf("a secret shows in\n%s", all)
 		}
 	})
-}
-
-// A safeBuffer is a bytes.Buffer for several writers.
-type safeBuffer struct {
-	mu   sync.Mutex // guards text
-	text bytes.Buffer
-}
-
-func (b *safeBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *safeBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
 }
 
 func TestPromise8NoKindIsTakenOverThatCannotFetch(t *testing.T) {

@@ -4,7 +4,6 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -15,6 +14,7 @@ import (
 	"github.com/purser-agent/purser/pkg/config"
 	"github.com/purser-agent/purser/pkg/mock"
 	"github.com/purser-agent/purser/pkg/store"
+	"github.com/purser-agent/purser/pkg/testkit"
 )
 
 // An office is a Roles Anywhere, and a host with a certificate for it.
@@ -50,13 +50,7 @@ func (o *office) issue(wanted *x509.Certificate) {
 		o.t.Fatal(err)
 	}
 	for name, text := range map[string][]byte{"host.pem": certificate, "host.key": key} {
-		path := filepath.Join(o.files, name)
-		if err := os.WriteFile(path+".new", text, 0o600); err != nil {
-			o.t.Fatal(err)
-		}
-		if err := os.Rename(path+".new", path); err != nil {
-			o.t.Fatal(err)
-		}
+		testkit.Replace(o.t, filepath.Join(o.files, name), text)
 	}
 }
 

@@ -109,7 +109,7 @@ func TestFloodOfGoodRequestsHidesNoDeniedOne(t *testing.T) {
 }
 
 func TestLinesLeftOutAreReportedDuringTheFlood(t *testing.T) {
-	log := new(safeBuffer)
+	log := new(jsonLog)
 	l := newAccessLog(Options{Log: zerolog.New(log), LogRate: 1, LogBurst: 1})
 	at := time.Now()
 	for second := range 25 {
@@ -126,7 +126,7 @@ func TestLinesLeftOutAreReportedDuringTheFlood(t *testing.T) {
 }
 
 func TestQuietLogLevelWritesNoAccessLines(t *testing.T) {
-	log := new(safeBuffer)
+	log := new(jsonLog)
 	l := newAccessLog(Options{Log: zerolog.New(log).Level(zerolog.WarnLevel), LogRate: 1, LogBurst: 1})
 	for range 3 {
 		if l.allows(false, time.Now()) {

@@ -2,7 +2,6 @@ package server
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,7 +16,6 @@ import (
 	"reflect"
 	"runtime"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -26,6 +24,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/purser-agent/purser/pkg/caller"
+	"github.com/purser-agent/purser/pkg/testkit"
 )
 
 // childEnv makes the test binary run as a server of its own, so that its memory and
@@ -71,14 +70,14 @@ func serveAsChild() error {
 type child struct {
 	*exec.Cmd
 	address string
-	log     *safeBuffer
+	log     *jsonLog
 }
 
 // startChild starts a child; prefix is a command that starts another one, as prlimit.
 func startChild(t *testing.T, prefix ...string) *child {
 	t.Helper()
 	command := append(prefix, os.Args[0])
-	c := &child{Cmd: exec.Command(command[0], command[1:]...), log: new(safeBuffer)}
+	c := &child{Cmd: exec.Command(command[0], command[1:]...), log: new(jsonLog)}
 	c.Env = append(os.Environ(), childEnv+"=1")
 	c.Stderr = c.log
 	out, err := c.StdoutPipe()
@@ -154,7 +153,7 @@ type fixture struct {
 	*Server
 	t        *testing.T
 	listener *Listener
-	log      *safeBuffer
+	log      *jsonLog
 	served   chan error
 }
 
@@ -172,7 +171,7 @@ func startOn(t *testing.T, o Options, spec Spec) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fixture{t: t, listener: listeners[0], log: new(safeBuffer), served: make(chan error, 1)}
+	f := &fixture{t: t, listener: listeners[0], log: new(jsonLog), served: make(chan error, 1)}
 	if o.Resolver == nil {
 		o.Resolver = &fakeResolver{}
 	}
@@ -305,29 +304,14 @@ func (c *client) noTimeout(err error) {
 	}
 }
 
-// A safeBuffer is a log that a test reads while it is written.
-type safeBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
+// A jsonLog is a log whose lines are objects with a message.
+type jsonLog struct{ testkit.Log }
 
-func (b *safeBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *safeBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
-}
-
-// lines returns the log lines with a message.
-func (b *safeBuffer) lines(t *testing.T, message string) []map[string]any {
+// lines returns those with a message.
+func (l *jsonLog) lines(t *testing.T, message string) []map[string]any {
 	t.Helper()
 	var found []map[string]any
-	for text := range strings.Lines(b.String()) {
+	for text := range strings.Lines(l.String()) {
 		var entry map[string]any
 		if err := json.Unmarshal([]byte(text), &entry); err != nil {
 			t.Fatalf("log line %q: %v", text, err)

@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/purser-agent/purser/pkg/testkit"
 )
 
 // asNobody makes this test's file accesses those of a user without rights. Root may
@@ -93,7 +95,7 @@ func TestCheckReadableWaitsForNothing(t *testing.T) {
 }
 
 func TestReadFileIsBounded(t *testing.T) {
-	path := tempFile(t, "bundle.pem", make([]byte, maxFile+1))
+	path := testkit.File(t, "bundle.pem", make([]byte, maxFile+1))
 	if _, err := ReadFile(path); err == nil || !strings.Contains(err.Error(), "larger than") {
 		t.Errorf("got %v, want an error", err)
 	}
@@ -102,13 +104,13 @@ func TestReadFileIsBounded(t *testing.T) {
 func TestWatchSeesEachWayOfRotation(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "token")
-	write(t, path, []byte("one"))
+	testkit.Replace(t, path, "one")
 	link := filepath.Join(dir, "link")
 	if err := os.Symlink(path, link); err != nil {
 		t.Fatal(err)
 	}
 	other := filepath.Join(dir, "other")
-	write(t, other, []byte("one"))
+	testkit.Replace(t, other, "one")
 	must := func(err error) {
 		t.Helper()
 		if err != nil {
@@ -122,7 +124,7 @@ func TestWatchSeesEachWayOfRotation(t *testing.T) {
 		want bool
 	}{
 		{"nothing", func() {}, false},
-		{"rename", func() { write(t, path, []byte("two")) }, true},
+		{"rename", func() { testkit.Replace(t, path, "two") }, true},
 		{"in place", func() { must(os.WriteFile(path, []byte("three"), 0o600)) }, true},
 		{"same size and time, in place", func() {
 			info, err := os.Stat(path)
@@ -139,7 +141,7 @@ func TestWatchSeesEachWayOfRotation(t *testing.T) {
 		{"gone", func() { must(os.Remove(link)) }, true},
 		{"still gone", func() {}, false},
 		{"back", func() { must(os.Symlink(path, link)) }, true},
-		{"the other file appears", func() { write(t, filepath.Join(dir, "absent"), nil) }, true},
+		{"the other file appears", func() { testkit.Replace(t, filepath.Join(dir, "absent"), "") }, true},
 	} {
 		step.do()
 		if got := watch.Changed(); got != step.want {

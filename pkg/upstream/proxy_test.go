@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/purser-agent/purser/pkg/credential"
+	"github.com/purser-agent/purser/pkg/testkit"
 )
 
 // A forwarder is a proxy for plain requests and CONNECT.
@@ -118,7 +119,7 @@ func TestEveryRequestGoesThroughTheProxy(t *testing.T) {
 		server := httptest.NewServer(f)
 		defer server.Close()
 		o := quick()
-		o.TLS.CA = tempFile(t, "ca.pem", a.pem())
+		o.TLS.CA = testkit.File(t, "ca.pem", a.pem())
 		o.Proxy = server.URL
 		if answer, fault := get(t, newClient(t, o), origin+"/latest"); fault != nil || string(answer.Body) != "origin" {
 			t.Errorf("%s: got %v, %v", origin, answer, fault)
@@ -132,7 +133,7 @@ func TestEveryRequestGoesThroughTheProxy(t *testing.T) {
 		}
 
 		o = quick()
-		o.TLS.CA = tempFile(t, "ca.pem", a.pem())
+		o.TLS.CA = testkit.File(t, "ca.pem", a.pem())
 		if _, fault := get(t, newClient(t, o), origin); fault != nil {
 			t.Errorf("without a proxy: %v", fault)
 		}
@@ -166,9 +167,9 @@ func TestTheProxyPasswordIsReadAgain(t *testing.T) {
 		server := httptest.NewServer(f)
 		defer server.Close()
 		o := quick()
-		o.TLS.CA = tempFile(t, "ca.pem", a.pem())
+		o.TLS.CA = testkit.File(t, "ca.pem", a.pem())
 		o.Proxy, o.ProxyUser = server.URL, "purser"
-		o.ProxyPassword = credential.SecretRef{File: tempFile(t, "password", []byte("one"+confidential+"\n"))}
+		o.ProxyPassword = credential.SecretRef{File: testkit.File(t, "password", "one"+confidential+"\n")}
 		client := newClient(t, o)
 		if _, fault := get(t, client, origin); fault != nil {
 			t.Fatal(fault)
@@ -178,11 +179,11 @@ func TestTheProxyPasswordIsReadAgain(t *testing.T) {
 		if fault == nil || fault.Kind != ClassProxy || !fault.Permanent() || !strings.Contains(fault.Error(), "407 Proxy Authentication Required: ") {
 			t.Errorf("got %v, want a permanent error of the proxy", fault)
 		}
-		write(t, o.ProxyPassword.File, []byte("two"))
+		testkit.Replace(t, o.ProxyPassword.File, "two")
 		if _, fault := get(t, client, origin); fault != nil {
 			t.Errorf("the new password is not used: %v", fault)
 		}
-		write(t, o.ProxyPassword.File, nil)
+		testkit.Replace(t, o.ProxyPassword.File, "")
 		if _, fault := get(t, client, origin); fault == nil || fault.Kind != ClassProxy || !strings.Contains(fault.Error(), "proxy_password: "+o.ProxyPassword.File) {
 			t.Errorf("got %v, want an error that names the file", fault)
 		}

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"github.com/purser-agent/purser/pkg/testkit"
 )
 
 func TestRoundTripKeepsTheLimits(t *testing.T) {
@@ -91,7 +93,7 @@ func TestClientTellsItsCertificate(t *testing.T) {
 	defer server.Close()
 	certificate, key := a.issue("web01", time.Now().Add(time.Hour))
 	o := Defaults()
-	o.TLS = TLS{CA: tempFile(t, "ca.pem", a.pem()), Certificate: tempFile(t, "host.pem", certificate), Key: tempFile(t, "host.key", key)}
+	o.TLS = TLS{CA: testkit.File(t, "ca.pem", a.pem()), Certificate: testkit.File(t, "host.pem", certificate), Key: testkit.File(t, "host.key", key)}
 	c, err := NewClient(o, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)

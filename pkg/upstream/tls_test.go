@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"github.com/purser-agent/purser/pkg/testkit"
 )
 
 // newTLSServer answers with the name in the client's certificate. It stops with the
@@ -37,7 +39,7 @@ func newTLSServer(t *testing.T, config *tls.Config) string {
 
 func TestOnlyTheConfiguredAuthorityIsTrusted(t *testing.T) {
 	good, evil := newAuthority(t, "good"), newAuthority(t, "evil")
-	ca := tempFile(t, "ca.pem", good.pem())
+	ca := testkit.File(t, "ca.pem", good.pem())
 	old := good.serverConfig("ims.example")
 	old.MinVersion, old.MaxVersion = tls.VersionTLS11, tls.VersionTLS11
 	plain := httptest.NewServer(http.NotFoundHandler())
@@ -104,7 +106,7 @@ func newClientFiles(t *testing.T) *clientFiles {
 		Certificate: filepath.Join(dir, "certificate.pem"),
 		Key:         filepath.Join(dir, "key.pem"),
 	}
-	write(t, f.options.TLS.CA, f.authority.pem())
+	testkit.Replace(t, f.options.TLS.CA, f.authority.pem())
 	f.rotate("first")
 	return f
 }
@@ -121,8 +123,8 @@ func (f *clientFiles) client() *Client {
 func (f *clientFiles) rotate(name string) {
 	f.t.Helper()
 	certificate, key := f.authority.issue(name, time.Now().Add(time.Hour))
-	write(f.t, f.options.TLS.Certificate, certificate)
-	write(f.t, f.options.TLS.Key, key)
+	testkit.Replace(f.t, f.options.TLS.Certificate, certificate)
+	testkit.Replace(f.t, f.options.TLS.Key, key)
 }
 
 // expect makes a request and wants it to show the certificate with this name.
@@ -156,7 +158,7 @@ func TestARotationBySymlinkIsSeen(t *testing.T) {
 		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		write(t, filepath.Join(dir, name, "both.pem"), append(certificate, key...))
+		testkit.Replace(t, filepath.Join(dir, name, "both.pem"), append(certificate, key...))
 	}
 	link := func(name string) {
 		t.Helper()
@@ -184,14 +186,14 @@ func TestABrokenRotationKeepsTheFormerPair(t *testing.T) {
 	}{
 		{"half of it", func(f *clientFiles) {
 			certificate, _ := f.authority.issue("second", time.Now().Add(time.Hour))
-			write(f.t, f.options.TLS.Certificate, certificate)
+			testkit.Replace(f.t, f.options.TLS.Certificate, certificate)
 		}, "private key does not match public key"},
-		{"empty key", func(f *clientFiles) { write(f.t, f.options.TLS.Key, nil) }, "tls.key"},
+		{"empty key", func(f *clientFiles) { testkit.Replace(f.t, f.options.TLS.Key, "") }, "tls.key"},
 		{"missing key", func(f *clientFiles) { _ = os.Remove(f.options.TLS.Key) }, "no such file"},
-		{"rubbish", func(f *clientFiles) { write(f.t, f.options.TLS.Certificate, []byte(confidential)) }, "tls.certificate"},
-		{"empty bundle", func(f *clientFiles) { write(f.t, f.options.TLS.CA, nil) }, "no PEM certificate"},
+		{"rubbish", func(f *clientFiles) { testkit.Replace(f.t, f.options.TLS.Certificate, confidential) }, "tls.certificate"},
+		{"empty bundle", func(f *clientFiles) { testkit.Replace(f.t, f.options.TLS.CA, "") }, "no PEM certificate"},
 		{"broken bundle", func(f *clientFiles) {
-			write(f.t, f.options.TLS.CA, append(f.authority.pem(), "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"...))
+			testkit.Replace(f.t, f.options.TLS.CA, append(f.authority.pem(), "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"...))
 		}, "certificate 2"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -211,7 +213,7 @@ func TestABrokenRotationKeepsTheFormerPair(t *testing.T) {
 			if err := client.Check(); err == nil || !strings.Contains(err.Error(), ".pem") {
 				t.Errorf("Check says %v", err)
 			}
-			write(t, f.options.TLS.CA, f.authority.pem())
+			testkit.Replace(t, f.options.TLS.CA, f.authority.pem())
 			f.rotate("third")
 			f.expect(client, "third")
 		})
@@ -221,14 +223,14 @@ func TestABrokenRotationKeepsTheFormerPair(t *testing.T) {
 func TestARefusedCertificateIsExplained(t *testing.T) {
 	f := newClientFiles(t)
 	certificate, key := f.authority.issue("late", time.Now().Add(-time.Minute))
-	write(t, f.options.TLS.Certificate, certificate)
-	write(t, f.options.TLS.Key, key)
+	testkit.Replace(t, f.options.TLS.Certificate, certificate)
+	testkit.Replace(t, f.options.TLS.Key, key)
 	client := f.client()
 	if _, fault := get(t, client, f.url); fault == nil || fault.Kind != ClassTLS ||
 		!strings.Contains(fault.Error(), "our own certificate "+f.options.TLS.Certificate+" expired on ") {
 		t.Errorf("got %v, want a hint at our own certificate", fault)
 	}
-	write(t, f.options.TLS.Key, []byte("rubbish"))
+	testkit.Replace(t, f.options.TLS.Key, "rubbish")
 	if _, fault := get(t, client, f.url); fault == nil || fault.Kind != ClassTLS ||
 		!strings.Contains(fault.Error(), "the certificate files changed but cannot be used: tls.certificate") {
 		t.Errorf("got %v, want a hint at the changed files", fault)

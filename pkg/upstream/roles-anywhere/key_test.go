@@ -73,13 +73,13 @@ func TestAKeyThatCannotBeUsedIsRefusedInOneSentence(t *testing.T) {
 		_, err := readKey(t, file, password)
 		fmt.Fprintf(&said, "%s: %v\n", strings.TrimPrefix(filepath.Base(file), "refused-"), err)
 	}
-	cut := tempFile(t, "cut.pem", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: []byte(secretText)}))
-	cutEncrypted := tempFile(t, "cut.pem", pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: []byte(secretText)}))
-	cutTPM := tempFile(t, "cut.pem", pem.EncodeToMemory(&pem.Block{Type: tpmKey, Bytes: []byte(secretText)}))
+	cut := testkit.File(t, "cut.pem", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: []byte(secretText)}))
+	cutEncrypted := testkit.File(t, "cut.pem", pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: []byte(secretText)}))
+	cutTPM := testkit.File(t, "cut.pem", pem.EncodeToMemory(&pem.Block{Type: tpmKey, Bytes: []byte(secretText)}))
 	for _, c := range []struct{ name, file, password string }{
 		{"no password", "testdata/keys/encrypted-default.pem", ""},
 		{"another password", "testdata/keys/encrypted-default.pem", secretText},
-		{"no key", tempFile(t, "x.pem", []byte(secretText)), ""},
+		{"no key", testkit.File(t, "x.pem", secretText), ""},
 		{"half a key", cut, ""},
 		{"half an encrypted key", cutEncrypted, password},
 		{"half a TPM key", cutTPM, ""},

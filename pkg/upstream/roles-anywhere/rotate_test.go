@@ -11,6 +11,7 @@ import (
 
 	"github.com/purser-agent/purser/pkg/credential"
 	"github.com/purser-agent/purser/pkg/mock"
+	"github.com/purser-agent/purser/pkg/testkit"
 )
 
 // U13, by rename, in place and by symlink.
@@ -40,7 +41,7 @@ func TestARotationBySymlinkIsSeen(t *testing.T) {
 			certificate, key, err := p.authority.Issue(mock.CertificateFor(name))
 			must(t, err)
 			must(t, os.Mkdir(filepath.Join(dir, name), 0o700))
-			write(t, filepath.Join(dir, name, "both.pem"), append(certificate, key...))
+			testkit.Replace(t, filepath.Join(dir, name, "both.pem"), append(certificate, key...))
 		}
 		link("first")
 		p.options.Certificate = filepath.Join(dir, "current", "both.pem")
@@ -61,16 +62,16 @@ func TestABrokenRotationKeepsTheFormerPair(t *testing.T) {
 		"the certificate alone": {func(p *place) {
 			certificate, _, err := p.authority.Issue(mock.CertificateFor("x"))
 			must(p.t, err)
-			write(p.t, p.options.Certificate, certificate)
+			testkit.Replace(p.t, p.options.Certificate, certificate)
 		}, "does not belong to the certificate"},
 		"the key alone": {func(p *place) {
 			_, key, err := p.authority.Issue(mock.CertificateFor("x"))
 			must(p.t, err)
-			write(p.t, p.options.Key, key)
+			testkit.Replace(p.t, p.options.Key, key)
 		}, "does not belong to the certificate"},
-		"an empty key":       {func(p *place) { write(p.t, p.options.Key, nil) }, "there is no PEM private key in it"},
+		"an empty key":       {func(p *place) { testkit.Replace(p.t, p.options.Key, "") }, "there is no PEM private key in it"},
 		"no key":             {func(p *place) { must(p.t, os.Remove(p.options.Key)) }, "no such file"},
-		"rubbish":            {func(p *place) { write(p.t, p.options.Certificate, []byte(secretText)) }, "there is no PEM certificate in it"},
+		"rubbish":            {func(p *place) { testkit.Replace(p.t, p.options.Certificate, secretText) }, "there is no PEM certificate in it"},
 		"half a certificate": {func(p *place) { must(p.t, os.Truncate(p.options.Certificate, 200)) }, "there is no PEM certificate in it"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -129,7 +130,7 @@ func TestAFormerPairThatExpiresIsExplainedByTheOneThatCannotBeUsed(t *testing.T)
 		p.issue(p.authority, wanted)
 	})
 	p.expect("web01")
-	write(t, p.options.Key, nil)
+	testkit.Replace(t, p.options.Key, "")
 	time.Sleep(time.Until(ends) + 10*time.Millisecond)
 	_, err := p.fetch()
 	if err == nil || !strings.Contains(err.Error(), "expired on") ||
@@ -140,16 +141,16 @@ func TestAFormerPairThatExpiresIsExplainedByTheOneThatCannotBeUsed(t *testing.T)
 
 func TestChangedTellsOnceOfEachFile(t *testing.T) {
 	p := newPlace(t, mock.RolesAnywhereOptions{}, func(p *place) {
-		p.options.Chain = tempFile(t, "chain.pem", mock.CertificatePEM(p.authority.Certificate))
-		p.options.KeyPassword.File = tempFile(t, "password", []byte("x"))
-		p.options.TLS.CA = tempFile(t, "ca.pem", mock.CertificatePEM(p.authority.Certificate))
+		p.options.Chain = testkit.File(t, "chain.pem", mock.CertificatePEM(p.authority.Certificate))
+		p.options.KeyPassword.File = testkit.File(t, "password", "x")
+		p.options.TLS.CA = testkit.File(t, "ca.pem", mock.CertificatePEM(p.authority.Certificate))
 	})
 	files := p.source.Files()
 	if len(files) != 5 || p.source.Changed() {
 		t.Errorf("watches %v", files)
 	}
 	for _, file := range files {
-		write(t, file, []byte("x"))
+		testkit.Replace(t, file, "x")
 		if !p.source.Changed() || p.source.Changed() {
 			t.Errorf("the change of %s is not told of once", file)
 		}

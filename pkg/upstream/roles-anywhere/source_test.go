@@ -1,7 +1,6 @@
 package rolesanywhere
 
 import (
-	"bytes"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -9,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -27,6 +25,16 @@ const (
 	demoARN    = "arn:aws:iam::123456789012:role/team/demoRole"
 )
 
+// secretText is in whatever must never be seen.
+const secretText = "CONFIDENTIAL0123456789"
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // A place is a Roles Anywhere with its authority, and a source with a certificate of it.
 type place struct {
 	t         *testing.T
@@ -34,7 +42,7 @@ type place struct {
 	service   *mock.RolesAnywhere
 	options   *Options
 	source    *Source
-	log       *safeBuffer
+	log       *testkit.Log
 }
 
 // newPlace starts one. The change comes before the source is made.
@@ -43,7 +51,7 @@ func newPlace(t *testing.T, o mock.RolesAnywhereOptions, change func(p *place)) 
 	authority, err := mock.NewAuthority("authority", nil)
 	must(t, err)
 	o.Region, o.Authorities, o.Keys = "eu-central-1", []*x509.Certificate{authority.Certificate}, &mock.Keys{}
-	p := &place{t: t, authority: authority, service: mock.NewRolesAnywhere(o), options: options(), log: &safeBuffer{}}
+	p := &place{t: t, authority: authority, service: mock.NewRolesAnywhere(o), options: options(), log: &testkit.Log{}}
 	server := httptest.NewUnstartedServer(p.service)
 	server.Config.ConnState = p.service.ConnState
 	server.Start()
@@ -77,8 +85,8 @@ func (p *place) issue(by *mock.Authority, wanted *x509.Certificate) {
 	p.t.Helper()
 	certificate, key, err := by.Issue(wanted)
 	must(p.t, err)
-	write(p.t, p.options.Certificate, certificate)
-	write(p.t, p.options.Key, key)
+	testkit.Replace(p.t, p.options.Certificate, certificate)
+	testkit.Replace(p.t, p.options.Key, key)
 }
 
 func (p *place) fetch() (*credential.AWS, error) {
@@ -106,24 +114,6 @@ func (p *place) expect(name string) {
 	if got := sessions[len(sessions)-1].Subject; got != "CN="+name {
 		p.t.Errorf("asked with the certificate of %s, want %s", got, name)
 	}
-}
-
-// A safeBuffer is a bytes.Buffer for several writers.
-type safeBuffer struct {
-	mu   sync.Mutex // guards text
-	text bytes.Buffer
-}
-
-func (b *safeBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *safeBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
 }
 
 func TestASessionIsWhatTheServiceGivesForTheCertificate(t *testing.T) {
@@ -169,10 +159,10 @@ func TestEveryKindOfKeyAndChainIsAccepted(t *testing.T) {
 					leaf, err := by.Sign(mock.CertificateFor("web01"), key.Public())
 					must(t, err)
 					if where == "chain beside" {
-						p.options.Chain = tempFile(t, "chain.pem", mock.CertificatePEM(leaf, between[0]))
+						p.options.Chain = testkit.File(t, "chain.pem", mock.CertificatePEM(leaf, between[0]))
 						between = nil
 					}
-					write(t, p.options.Certificate, mock.CertificatePEM(append([]*x509.Certificate{leaf}, between...)...))
+					testkit.Replace(t, p.options.Certificate, mock.CertificatePEM(append([]*x509.Certificate{leaf}, between...)...))
 				})
 				p.expect("web01")
 				must(t, p.source.Check())
@@ -253,11 +243,11 @@ func TestWhatStopsASessionIsSaidInOneSentence(t *testing.T) {
 		{"another key", mock.RolesAnywhereOptions{}, func(p *place) {
 			_, key, err := p.authority.Issue(mock.CertificateFor("x"))
 			must(t, err)
-			write(t, p.options.Key, key)
+			testkit.Replace(t, p.options.Key, key)
 		}, "tls"},
-		{"no certificate", mock.RolesAnywhereOptions{}, func(p *place) { write(t, p.options.Certificate, []byte(secretText)) }, "tls"},
+		{"no certificate", mock.RolesAnywhereOptions{}, func(p *place) { testkit.Replace(t, p.options.Certificate, secretText) }, "tls"},
 		{"no key", mock.RolesAnywhereOptions{}, func(p *place) { must(t, os.Remove(p.options.Key)) }, "tls"},
-		{"no chain", mock.RolesAnywhereOptions{}, func(p *place) { p.options.Chain = tempFile(t, "chain.pem", nil) }, "tls"},
+		{"no chain", mock.RolesAnywhereOptions{}, func(p *place) { p.options.Chain = testkit.File(t, "chain.pem", "") }, "tls"},
 		{"a long chain", mock.RolesAnywhereOptions{}, func(p *place) {
 			var many []*x509.Certificate
 			for i := range maxChain + 1 {
@@ -265,7 +255,7 @@ func TestWhatStopsASessionIsSaidInOneSentence(t *testing.T) {
 				must(t, err)
 				many = append(many, between.Certificate)
 			}
-			p.options.Chain = tempFile(t, "chain.pem", mock.CertificatePEM(many...))
+			p.options.Chain = testkit.File(t, "chain.pem", mock.CertificatePEM(many...))
 		}, "tls"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -75,8 +75,8 @@ func newTPMPlace(t *testing.T, socket string, key *keyfile.TPMKey, auth string) 
 		must(t, err)
 		leaf, err := p.authority.Sign(mock.CertificateFor("web01"), public)
 		must(t, err)
-		write(t, p.options.Certificate, mock.CertificatePEM(leaf))
-		write(t, p.options.Key, key.Bytes())
+		testkit.Replace(t, p.options.Certificate, mock.CertificatePEM(leaf))
+		testkit.Replace(t, p.options.Key, key.Bytes())
 		p.options.TPM, p.options.KeyPassword = socket, credential.SecretRef{Value: credential.NewSecret(auth)}
 	})
 }
@@ -117,7 +117,7 @@ func TestAKeyInATPMSigns(t *testing.T) {
 func TestWhatStopsATPMIsSaidInOneSentence(t *testing.T) {
 	socket, other := startTPM(t), startTPM(t)
 	open, closed := newTPMKey(t, socket, tpm2.TPMAlgECC, 256, ""), newTPMKey(t, socket, tpm2.TPMAlgECC, 256, secretText)
-	regular := tempFile(t, "tpm", nil)
+	regular := testkit.File(t, "tpm", "")
 	for _, c := range []struct {
 		name, tpm string
 		key       *keyfile.TPMKey
@@ -152,7 +152,7 @@ func TestWhatStopsATPMIsSaidInOneSentence(t *testing.T) {
 func TestAWrongAuthorizationIsTriedOnce(t *testing.T) {
 	socket := startTPM(t)
 	p := newTPMPlace(t, socket, newTPMKey(t, socket, tpm2.TPMAlgECC, 256, secretText), "")
-	file := tempFile(t, "password", []byte("wrong"))
+	file := testkit.File(t, "password", "wrong")
 	p.options.KeyPassword = credential.SecretRef{File: file}
 	var err error
 	p.source, err = New("office", p.options, p.source.log)
@@ -162,7 +162,7 @@ func TestAWrongAuthorizationIsTriedOnce(t *testing.T) {
 			t.Fatalf("attempt %d: %v", i, err)
 		}
 	}
-	write(t, file, []byte(secretText))
+	testkit.Replace(t, file, secretText)
 	if !p.source.Changed() {
 		t.Error("the changed password is no reason to try again")
 	}

@@ -1,7 +1,6 @@
 package vault
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"net/http/httptest"
@@ -15,6 +14,7 @@ import (
 	"github.com/purser-agent/purser/pkg/awsapi"
 	"github.com/purser-agent/purser/pkg/credential"
 	"github.com/purser-agent/purser/pkg/mock"
+	"github.com/purser-agent/purser/pkg/testkit"
 	"github.com/purser-agent/purser/pkg/upstream"
 )
 
@@ -23,7 +23,7 @@ type gate struct {
 	*server
 	vault *mock.Vault
 	http  *httptest.Server
-	said  *logbook
+	said  *testkit.Log
 }
 
 // A setting is what a gate is made of. The login is by AppRole unless it says
@@ -52,7 +52,7 @@ func newGate(t *testing.T, s setting) *gate {
 	if s.vault.AppRoles == nil {
 		s.vault.AppRoles = []mock.VaultAppRole{{Name: "web", RoleID: roleID, SecretIDs: []mock.VaultSecretID{{ID: secretID}}}}
 	}
-	p := &gate{vault: mock.NewVault(s.vault), said: &logbook{}}
+	p := &gate{vault: mock.NewVault(s.vault), said: &testkit.Log{}}
 	p.http = httptest.NewUnstartedServer(p.vault)
 	p.http.Config.ConnState = p.vault.ConnState
 	o := upstream.Defaults()
@@ -76,7 +76,7 @@ func newGate(t *testing.T, s setting) *gate {
 	}
 	p.server = newServer(c, s.auth, s.base, s.programs, log)
 	t.Cleanup(func() {
-		if text := p.said.text(); strings.Contains(text, "CONFIDENTIAL") || strings.Contains(text, mock.Marker) {
+		if text := p.said.String(); strings.Contains(text, "CONFIDENTIAL") || strings.Contains(text, mock.Marker) {
 			t.Errorf("the log shows a secret: %s", text)
 		}
 	})
@@ -117,24 +117,6 @@ func (p *gate) again() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.asked = time.Time{}
-}
-
-// A logbook keeps what was logged.
-type logbook struct {
-	mu   sync.Mutex
-	book bytes.Buffer
-}
-
-func (l *logbook) Write(line []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.book.Write(line)
-}
-
-func (l *logbook) text() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.book.String()
 }
 
 // A stock is a base with state.

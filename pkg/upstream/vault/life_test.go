@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"github.com/purser-agent/purser/pkg/testkit"
 )
 
 func TestSessionTokenLife(t *testing.T) {
@@ -84,7 +86,7 @@ func TestSessionLeavesAGivenTokenAlone(t *testing.T) {
 
 func TestSessionSaysThatRenewalsWorkAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f, said := newFakeVault(), &logbook{}
+		f, said := newFakeVault(), &testkit.Log{}
 		s := sessionOn(t, f)
 		s.log = zerolog.New(said)
 		asking(t, s, billing, 30*time.Minute)
@@ -92,8 +94,8 @@ func TestSessionSaysThatRenewalsWorkAgain(t *testing.T) {
 		asking(t, s, billing, 20*time.Minute)
 		f.set(func() { f.renewing = 0 })
 		asking(t, s, billing, 4*time.Hour)
-		if failed, again := strings.Count(said.text(), "could not be renewed"), strings.Count(said.text(), "renewed again"); failed < 1 || failed > 7 || again != 1 {
-			t.Errorf("%d lines tell of the failure and %d of its end, want 1 to 7, and 1:\n%s", failed, again, said.text())
+		if failed, again := strings.Count(said.String(), "could not be renewed"), strings.Count(said.String(), "renewed again"); failed < 1 || failed > 7 || again != 1 {
+			t.Errorf("%d lines tell of the failure and %d of its end, want 1 to 7, and 1:\n%s", failed, again, said.String())
 		}
 	})
 }

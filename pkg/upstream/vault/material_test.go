@@ -13,6 +13,7 @@ import (
 
 	"github.com/purser-agent/purser/pkg/credential"
 	"github.com/purser-agent/purser/pkg/mock"
+	"github.com/purser-agent/purser/pkg/testkit"
 )
 
 // wrapped is a gate whose file of the secret ID holds wrapping tokens.
@@ -98,8 +99,8 @@ func TestAWrappingTokenThatSomebodyTouchedIsAnAlert(t *testing.T) {
 			if g.vault.Record().Unwraps != before {
 				t.Error("it was opened")
 			}
-			if n := strings.Count(g.said.text(), `"level":"error"`); n != 1 {
-				t.Errorf("there are %d alerts, want 1:\n%s", n, g.said.text())
+			if n := strings.Count(g.said.String(), `"level":"error"`); n != 1 {
+				t.Errorf("there are %d alerts, want 1:\n%s", n, g.said.String())
 			}
 			g.wrap(t, "web")
 			if err := g.keys(t); err != nil {
@@ -149,8 +150,8 @@ func TestATokenFileIsFollowed(t *testing.T) {
 	if err := p.keys(t); err != nil {
 		t.Errorf("with the file emptied, the last token is not used: %v", err)
 	}
-	if !strings.Contains(p.said.text(), "the file is empty") {
-		t.Errorf("nothing tells of the empty file: %s", p.said.text())
+	if !strings.Contains(p.said.String(), "the file is empty") {
+		t.Errorf("nothing tells of the empty file: %s", p.said.String())
 	}
 	writeFile(t, p.auth.Token.File, b.ID)
 	p.vault.RevokeToken(a.ID)
@@ -182,8 +183,8 @@ func TestAFileThatEverybodyMayReadIsWarnedOf(t *testing.T) {
 		if got := (&Source{options: &Options{Auth: *p.auth}}).Warnings(); len(got) != warned || warned > 0 && got[0] != "every account of this host may read "+p.auth.SecretID.File+", which the login is made with; take that right away (chmod o-r)" {
 			t.Errorf("%04o: got the warnings %q", mode, got)
 		}
-		if got := strings.Count(p.said.text(), want); got != warned {
-			t.Errorf("%04o: warned %d times, want %d: %s", mode, got, warned, p.said.text())
+		if got := strings.Count(p.said.String(), want); got != warned {
+			t.Errorf("%04o: warned %d times, want %d: %s", mode, got, warned, p.said.String())
 		}
 	}
 }
@@ -207,8 +208,8 @@ func TestATokenThatTellsNothingOfItself(t *testing.T) {
 		if err := p.keys(t); err != nil {
 			t.Fatal(err)
 		}
-		if !strings.Contains(p.said.text(), "the token has no end, as a root token") {
-			t.Errorf("nothing warns: %s", p.said.text())
+		if !strings.Contains(p.said.String(), "the token has no end, as a root token") {
+			t.Errorf("nothing warns: %s", p.said.String())
 		}
 		if what, _ := p.present().next(); what != stay {
 			t.Error("it is to be renewed")
@@ -243,11 +244,11 @@ func TestWhatIsNoToken(t *testing.T) {
 		}
 	}
 	long := token(func(a *authInfo) { a.ClientToken, a.NumUses = "hvb."+strings.Repeat("x", 8000), "3" })
-	said := &logbook{}
+	said := &testkit.Log{}
 	if got, err := tokenOf(newFakeVault().answer(long), "", zerolog.New(said)); err != nil || got.first != time.Hour { // case 49
 		t.Errorf("a long token: %v", err)
 	}
-	if !strings.Contains(said.text(), "is good for a number of uses only") {
+	if !strings.Contains(said.String(), "is good for a number of uses only") {
 		t.Error("nothing warns of a token for three uses")
 	}
 }

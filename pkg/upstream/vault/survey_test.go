@@ -45,7 +45,7 @@ func TestANamespaceThatIsNotThere(t *testing.T) {
 			}
 			cancel()
 			running.Wait()
-			if got := strings.Contains(g.said.text(), "this server has no namespaces and ignores the setting"); got != c.warns {
+			if got := strings.Contains(g.said.String(), "this server has no namespaces and ignores the setting"); got != c.warns {
 				t.Errorf("warns: %v, want %v", got, c.warns)
 			}
 			for _, r := range g.vault.Record().Latest { // case 74
@@ -116,7 +116,7 @@ func TestSurveyLooksAtWhatTheServerIsAndNotHowItIs(t *testing.T) {
 		if got := g.surveyed.Load(); got != want.surveyed {
 			t.Errorf("%d: surveyed %v, want %v", status, got, want.surveyed)
 		}
-		if got := strings.Contains(g.said.text(), "this server has no namespaces"); got != want.warned {
+		if got := strings.Contains(g.said.String(), "this server has no namespaces"); got != want.warned {
 			t.Errorf("%d: warned %v, want %v", status, got, want.warned)
 		}
 		if looks := len(g.vault.Record().Latest); (looks == 1) != want.surveyed {

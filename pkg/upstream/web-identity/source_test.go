@@ -105,12 +105,7 @@ func (p *place) stored(text string) *credential.Token {
 // write replaces the token's file.
 func (p *place) write(t *testing.T, text string) {
 	t.Helper()
-	if err := os.WriteFile(p.file+".new", []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(p.file+".new", p.file); err != nil {
-		t.Fatal(err)
-	}
+	testkit.Replace(t, p.file, text)
 }
 
 func (p *place) fetch(t *testing.T) (*credential.AWS, error) {
