@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,6 +22,7 @@ import (
 	"github.com/purser-agent/purser/pkg/mock"
 	"github.com/purser-agent/purser/pkg/server"
 	"github.com/purser-agent/purser/pkg/status"
+	"github.com/purser-agent/purser/pkg/testkit"
 )
 
 // A running is an agent on loopback whose configuration is a file of the test.
@@ -43,9 +43,7 @@ func startIMS(t *testing.T, roles ...string) (*mock.IMS, string) {
 		granted = append(granted, mock.Role{Name: role})
 	}
 	ims := mock.NewIMS(mock.IMSOptions{Roles: granted})
-	s := httptest.NewServer(ims)
-	t.Cleanup(s.Close)
-	return ims, ims.URL(s.URL)
+	return ims, ims.URL(testkit.Serve(t, ims).URL)
 }
 
 // startAgent starts an agent with a configuration, to which listeners on free ports and a

@@ -38,10 +38,7 @@ func startCloud(t *testing.T, roles ...mock.STSRole) *cloud {
 	c := &cloud{keys: &mock.Keys{}}
 	c.ims = mock.NewIMS(mock.IMSOptions{Keys: c.keys})
 	c.sts = mock.NewSTS(mock.STSOptions{Keys: c.keys, Roles: roles})
-	ims, sts := httptest.NewServer(c.ims), httptest.NewServer(c.sts)
-	t.Cleanup(ims.Close)
-	t.Cleanup(sts.Close)
-	c.imsURL, c.stsURL = c.ims.URL(ims.URL), sts.URL
+	c.imsURL, c.stsURL = c.ims.URL(testkit.Serve(t, c.ims).URL), testkit.Serve(t, c.sts).URL
 	return c
 }
 

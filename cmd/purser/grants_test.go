@@ -10,6 +10,7 @@ import (
 
 	"github.com/purser-agent/purser/pkg/mock"
 	"github.com/purser-agent/purser/pkg/store"
+	"github.com/purser-agent/purser/pkg/testkit"
 )
 
 // TestCheckWarnsOfWhatEveryoneMayHaveByWhatTheUpstreamsGive: of two that have to be asked,
@@ -17,7 +18,7 @@ import (
 func TestCheckWarnsOfWhatEveryoneMayHaveByWhatTheUpstreamsGive(t *testing.T) {
 	c := startCloud(t)
 	other := mock.NewIMS(mock.IMSOptions{Roles: []mock.Role{{Name: "open"}}})
-	text := strings.Replace(c.config(c.hop("a", "upstream: dc")), "grants: {", fmt.Sprintf("  other: {kind: ims, url: %q}\ngrants: {", other.URL(serveHere(t, other))), 1)
+	text := strings.Replace(c.config(c.hop("a", "upstream: dc")), "grants: {", fmt.Sprintf("  other: {kind: ims, url: %q}\ngrants: {", other.URL(testkit.Serve(t, other).URL)), 1)
 	for name, want := range map[string]bool{"test_role": false, "open": true, "a": true, "ghost": false} {
 		loaded := loadText(t, strings.Replace(text, "grants: {", fmt.Sprintf("grants: {root: {user: root, credentials: [%s]}, ", name), 1))
 		sources, err := openSources(loaded.Upstreams, &store.Store{}, surroundings{log: zerolog.Nop()})

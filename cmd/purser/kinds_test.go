@@ -5,9 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -86,34 +83,23 @@ var scenes = map[string]func(t *testing.T) scene{
 		unlike := func(fault mock.Fault) bool { return fault.Kind == mock.Expired } // Vault says another end then, which is a life unknown
 		return scene{
 			upstreams: fmt.Sprintf("  tried: {kind: vault, address: %q, auth: {method: approle, role_id: host, secret_id: %q}, aws: {roles: {web: {}}}}\n",
-				serveHere(t, vault), mock.Marker+"-secret-id"), given: "web",
+				testkit.Serve(t, vault).URL, mock.Marker+"-secret-id"), given: "web",
 			fail: vault.SetFaults, asked: func() int { return vault.Requests().Total },
 			faults: slices.DeleteFunc(answers(mock.Incomplete, mock.Empty, mock.Sealed, mock.NoLeader, mock.Quota, mock.Forbidden), unlike),
 		}
 	},
 	"web-identity": func(t *testing.T) scene {
 		issuer := mock.NewIssuer()
-		published := serveHere(t, issuer)
+		published := testkit.Serve(t, issuer).URL
 		sts := mock.NewSTS(mock.STSOptions{Keys: &mock.Keys{}, Providers: []mock.Provider{{Issuer: published, Audience: "sts.amazonaws.com"}}})
-		token := filepath.Join(t.TempDir(), "token")
-		if err := os.WriteFile(token, []byte(issuer.Token(published, "web01", "sts.amazonaws.com", time.Now().Add(time.Hour))), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		token := testkit.File(t, "token", issuer.Token(published, "web01", "sts.amazonaws.com", time.Now().Add(time.Hour)))
 		return scene{
 			upstreams: fmt.Sprintf("  tried: {kind: web-identity, token: {file: %q}, region: eu-central-1, endpoint: %q, roles: {web: {role_arn: %q}}}\n",
-				token, serveHere(t, sts), "arn:aws:iam::123456789012:role/web"), given: "web",
+				token, testkit.Serve(t, sts).URL, "arn:aws:iam::123456789012:role/web"), given: "web",
 			fail: sts.SetFaults, asked: func() int { return sts.Requests().Total },
 			faults: answers(mock.Incomplete, mock.Empty),
 		}
 	},
-}
-
-// serveHere serves a handler on loopback for as long as the test runs.
-func serveHere(t *testing.T, h http.Handler) (url string) {
-	t.Helper()
-	server := httptest.NewServer(h)
-	t.Cleanup(server.Close)
-	return server.URL
 }
 
 // answers are faults that every kind over HTTP can meet, and some more.

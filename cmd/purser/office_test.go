@@ -3,7 +3,6 @@ package main
 import (
 	"crypto/x509"
 	"fmt"
-	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -35,9 +34,7 @@ func startOffice(t *testing.T) *office {
 	}
 	o := &office{t: t, keys: &mock.Keys{}, authority: authority, files: t.TempDir()}
 	o.service = mock.NewRolesAnywhere(mock.RolesAnywhereOptions{Keys: o.keys, Region: "eu-central-1", Authorities: []*x509.Certificate{authority.Certificate}})
-	server := httptest.NewServer(o.service)
-	t.Cleanup(server.Close)
-	o.url = server.URL
+	o.url = testkit.Serve(t, o.service).URL
 	o.issue(mock.CertificateFor("web01"))
 	return o
 }
@@ -69,9 +66,7 @@ func (o *office) config(more string) string {
 func TestACertificateIsTheStartOfAChain(t *testing.T) {
 	o := startOffice(t)
 	sts := mock.NewSTS(mock.STSOptions{Keys: o.keys, Roles: []mock.STSRole{{ARN: "arn:aws:iam::123456789012:role/b", By: []string{"web"}}}})
-	server := httptest.NewServer(sts)
-	t.Cleanup(server.Close)
-	c := &cloud{keys: o.keys, sts: sts, stsURL: server.URL}
+	c := &cloud{keys: o.keys, sts: sts, stsURL: testkit.Serve(t, sts).URL}
 	r := startAgent(t, o.config(c.hop("b", "credential: web")))
 	r.waitReady()
 	r.keysOf("b")

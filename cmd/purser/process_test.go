@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"github.com/purser-agent/purser/pkg/status"
+	"github.com/purser-agent/purser/pkg/testkit"
 )
 
 const goodAnswer = `{"AccessKeyId":"ASIAEXAMPLE","SecretAccessKey":"s3cret/+<>","Token":"t0ken==","Expiration":"2026-11-23T05:00:00Z"}`
@@ -22,9 +22,7 @@ const goodAnswer = `{"AccessKeyId":"ASIAEXAMPLE","SecretAccessKey":"s3cret/+<>",
 // startFrontEnd starts a stand-in for the front end.
 func startFrontEnd(t *testing.T, handler http.HandlerFunc) (url string) {
 	t.Helper()
-	s := httptest.NewServer(handler)
-	t.Cleanup(s.Close)
-	return s.URL
+	return testkit.Serve(t, handler).URL
 }
 
 // tokenIn is a file with a token.

@@ -10,6 +10,7 @@ import (
 	"github.com/purser-agent/purser/pkg/handover"
 	"github.com/purser-agent/purser/pkg/mock"
 	"github.com/purser-agent/purser/pkg/store"
+	"github.com/purser-agent/purser/pkg/testkit"
 	"github.com/purser-agent/purser/pkg/upstream/vault"
 )
 
@@ -18,7 +19,7 @@ func vaultHere(t *testing.T, o mock.VaultOptions, secrets string) (*mock.Vault, 
 	t.Helper()
 	o.Tokens = append(o.Tokens, mock.VaultToken{ID: mock.Marker + "-token"})
 	vault := mock.NewVault(o)
-	return vault, fmt.Sprintf("  vault: {kind: vault, address: %q, auth: {method: token, token: %q}, %s}\n", serveHere(t, vault), mock.Marker+"-token", secrets)
+	return vault, fmt.Sprintf("  vault: {kind: vault, address: %q, auth: {method: token, token: %q}, %s}\n", testkit.Serve(t, vault).URL, mock.Marker+"-token", secrets)
 }
 
 func TestIdentityTokensAreForOtherUpstreamsOnly(t *testing.T) {
@@ -57,7 +58,7 @@ func hostHere(t *testing.T) (*mock.Vault, string) {
 		AWSRoles: []mock.VaultAWSRole{{Name: "web"}},
 		AppRoles: []mock.VaultAppRole{{Name: "host", RoleID: "host", SecretIDs: []mock.VaultSecretID{{ID: mock.Marker + "-secret-id", Uses: 1}}}},
 	})
-	return vault, fmt.Sprintf("  vault: {kind: vault, address: %q, auth: {method: approle, role_id: host, secret_id: %q}, aws: {roles: {web: {}}}}\n", serveHere(t, vault), mock.Marker+"-secret-id")
+	return vault, fmt.Sprintf("  vault: {kind: vault, address: %q, auth: {method: approle, role_id: host, secret_id: %q}, aws: {roles: {web: {}}}}\n", testkit.Serve(t, vault).URL, mock.Marker+"-secret-id")
 }
 
 // TestPromise10ASessionOutlivesAProcessThatStopsAtOnce: nothing has been stored before it
@@ -94,7 +95,7 @@ func TestASessionThatAReloadRemovesIsGivenBack(t *testing.T) {
 			AppRoles: []mock.VaultAppRole{{Name: "host", RoleID: "host", SecretIDs: []mock.VaultSecretID{{ID: mock.Marker + "-secret-id"}}}},
 		})
 		const grants = "grants: {everyone: {credentials: ['*']}}\n"
-		r := startAgent(t, fmt.Sprintf("upstreams:\n  vault: {kind: vault, address: %q, auth: {method: approle, role_id: host, secret_id: %q}, aws: {roles: {web: {path: creds/web, allow_iam_user: true}}}}\n", serveHere(t, vault), mock.Marker+"-secret-id")+grants,
+		r := startAgent(t, fmt.Sprintf("upstreams:\n  vault: {kind: vault, address: %q, auth: {method: approle, role_id: host, secret_id: %q}, aws: {roles: {web: {path: creds/web, allow_iam_user: true}}}}\n", testkit.Serve(t, vault).URL, mock.Marker+"-secret-id")+grants,
 			func(a *agent) { a.depot = manager.depot() })
 		r.waitReady()
 		manager.await("after the start", func(s *handover.State) bool { return s.Upstreams["vault"].Session != nil })
@@ -123,7 +124,7 @@ func TestReloadThatIsRefusedLeavesNothingBehindInVault(t *testing.T) {
   dc: {kind: ims, url: %q}
   vault: {kind: vault, address: %q, auth: {method: approle, role_id: host, secret_id: %q}, aws: {roles: {web: {path: creds/web, allow_iam_user: true}}}}
 grants: {everyone: {credentials: ['*']}}
-`, url, serveHere(t, vault), mock.Marker+"-secret-id"))
+`, url, testkit.Serve(t, vault).URL, mock.Marker+"-secret-id"))
 	if err := r.reload(); err == nil {
 		t.Fatal("the reload was not refused")
 	}

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"github.com/purser-agent/purser/pkg/testkit"
 )
 
 const (
@@ -297,10 +299,7 @@ func TestFaultsOfTheBody(t *testing.T) {
 
 func TestOrdersWhileItRuns(t *testing.T) {
 	m := NewIMS(IMSOptions{})
-	server := httptest.NewUnstartedServer(m)
-	server.Config.ConnState = m.ConnState
-	server.Start()
-	defer server.Close()
+	server := testkit.Serve(t, m)
 	for _, step := range []struct {
 		method, path, send string
 		status             int
@@ -349,10 +348,7 @@ func TestOrdersWhileItRuns(t *testing.T) {
 
 func TestConnectionsAreCounted(t *testing.T) {
 	m := NewIMS(IMSOptions{})
-	server := httptest.NewUnstartedServer(m)
-	server.Config.ConnState = m.ConnState
-	server.Start()
-	defer server.Close()
+	server := testkit.Serve(t, m)
 	for range 3 {
 		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 		res, err := client.Get(server.URL + listPath)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/purser-agent/purser/pkg/credential"
 	"github.com/purser-agent/purser/pkg/mock"
+	"github.com/purser-agent/purser/pkg/testkit"
 	"github.com/purser-agent/purser/pkg/upstream"
 )
 
@@ -25,11 +26,7 @@ import (
 func newServer(t *testing.T, o mock.IMSOptions) (*mock.IMS, string) {
 	t.Helper()
 	ims := mock.NewIMS(o)
-	server := httptest.NewUnstartedServer(ims)
-	server.Config.ConnState = ims.ConnState
-	server.Start()
-	t.Cleanup(server.Close)
-	return ims, ims.URL(server.URL)
+	return ims, ims.URL(testkit.Serve(t, ims).URL)
 }
 
 func newSource(t *testing.T, o *Options) *Source {

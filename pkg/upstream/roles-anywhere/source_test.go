@@ -4,7 +4,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -52,12 +51,8 @@ func newPlace(t *testing.T, o mock.RolesAnywhereOptions, change func(p *place)) 
 	must(t, err)
 	o.Region, o.Authorities, o.Keys = "eu-central-1", []*x509.Certificate{authority.Certificate}, &mock.Keys{}
 	p := &place{t: t, authority: authority, service: mock.NewRolesAnywhere(o), options: options(), log: &testkit.Log{}}
-	server := httptest.NewUnstartedServer(p.service)
-	server.Config.ConnState = p.service.ConnState
-	server.Start()
-	t.Cleanup(server.Close)
 	dir := t.TempDir()
-	p.options.Endpoint = server.URL
+	p.options.Endpoint = testkit.Serve(t, p.service).URL
 	p.options.Certificate, p.options.Key = filepath.Join(dir, "host.pem"), filepath.Join(dir, "host.key")
 	p.options.Timeouts = upstream.Timeouts{Dial: 5 * time.Second, TLS: 5 * time.Second, Header: 2 * time.Second, Total: 10 * time.Second}
 	p.rotate("web01")

@@ -61,12 +61,8 @@ func profile(p *place, name, user string) string {
 func newChained(t *testing.T, change func(b *BaseOptions)) *place {
 	t.Helper()
 	issuer := mock.NewIssuer()
-	published := httptest.NewServer(issuer)
-	t.Cleanup(published.Close)
-	token := filepath.Join(t.TempDir(), "token")
-	if err := os.WriteFile(token, []byte(issuer.Token(published.URL, "web01", "aws", time.Now().Add(time.Hour))), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	published := testkit.Serve(t, issuer)
+	token := testkit.File(t, "token", issuer.Token(published.URL, "web01", "aws", time.Now().Add(time.Hour)))
 	p := newPlace(t, mock.STSOptions{Providers: []mock.Provider{{Issuer: published.URL, Audience: "aws"}}}, func(o *Options, server *httptest.Server) {
 		o.Base = BaseOptions{Chain: DefaultChain}
 		if change != nil {

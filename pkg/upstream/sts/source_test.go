@@ -6,7 +6,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -19,40 +18,11 @@ import (
 	"github.com/purser-agent/purser/pkg/upstream"
 )
 
-// A stock is a base with state.
-type stock struct {
-	mu      sync.Mutex
-	keys    *credential.AWS
-	err     error
-	renewed int
-}
-
-func (s *stock) Get() (credential.Key, credential.Credential, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.err != nil {
-		return credential.Key{Name: "base"}, nil, s.err
-	}
-	return credential.Key{Name: "base"}, s.keys, nil
-}
-
-func (s *stock) Renew() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.renewed++
-}
-
-func (s *stock) set(keys *credential.AWS, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.keys, s.err = keys, err
-}
-
 // A place is an STS that knows one base, and a source that asks it.
 type place struct {
 	sts    *mock.STS
 	keys   *mock.Keys
-	base   *stock
+	base   *testkit.Base
 	token  string // a file, see newChained
 	source *Source
 }
@@ -60,14 +30,11 @@ type place struct {
 // newPlace starts one. The base belongs to a user unless a test sets another.
 func newPlace(t *testing.T, o mock.STSOptions, change func(o *Options, server *httptest.Server)) *place {
 	t.Helper()
-	p := &place{keys: &mock.Keys{}, base: &stock{}}
+	p := &place{keys: &mock.Keys{}, base: testkit.NewBase("base", nil, nil)}
 	o.Keys, o.Region = p.keys, "eu-central-1"
 	p.sts = mock.NewSTS(o)
-	server := httptest.NewUnstartedServer(p.sts)
-	server.Config.ConnState = p.sts.ConnState
-	server.Start()
-	t.Cleanup(server.Close)
-	p.base.set(p.user("base"), nil)
+	server := testkit.Serve(t, p.sts)
+	p.base.Set(p.user("base"), nil)
 	options := options()
 	options.Endpoint = server.URL
 	options.Timeouts = upstream.Timeouts{Dial: 5 * time.Second, TLS: 5 * time.Second, Header: 2 * time.Second, Total: 10 * time.Second}
@@ -85,6 +52,12 @@ func newPlace(t *testing.T, o mock.STSOptions, change func(o *Options, server *h
 func (p *place) user(name string) *credential.AWS {
 	id, secretKey := p.keys.User(name)
 	return &credential.AWS{AccessKeyID: id, SecretAccessKey: credential.NewSecret(secretKey)}
+}
+
+// held is the base as it is in stock.
+func (p *place) held() *credential.AWS {
+	_, c, _ := p.base.Get()
+	return c.(*credential.AWS)
 }
 
 func (p *place) fetch(t *testing.T, name string) (*credential.AWS, error) {
@@ -124,7 +97,7 @@ func TestARoleIsAssumedWithTheBaseAndAllThatIsConfigured(t *testing.T) {
 	}
 	calls := p.sts.Assumptions()
 	hostname, _ := os.Hostname()
-	if len(calls) != 1 || calls[0].Key != p.base.keys.AccessKeyID || calls[0].Form.Get("RoleSessionName") != awsapi.SessionName("", "demo-"+hostname, "") {
+	if len(calls) != 1 || calls[0].Key != p.held().AccessKeyID || calls[0].Form.Get("RoleSessionName") != awsapi.SessionName("", "demo-"+hostname, "") {
 		t.Errorf("STS was asked %+v", calls)
 	}
 	if _, err := p.source.Fetch(t.Context(), credential.Key{Name: "other"}); !errors.Is(err, credential.ErrNotFound) {
@@ -143,7 +116,7 @@ func TestThreeHopsEachSignWithTheOneBefore(t *testing.T) {
 		if last := calls[len(calls)-1]; last.By != by || last.Made != got.AccessKeyID {
 			t.Errorf("got %+v, want it by %s", last, by)
 		}
-		p.base.set(got, nil)
+		p.base.Set(got, nil)
 	}
 }
 
@@ -167,7 +140,7 @@ func TestWhatStopsAnAssumptionIsSaidInOneSentence(t *testing.T) {
 		}
 	}
 	fails := func(err error) func(*testing.T, *place) {
-		return func(_ *testing.T, p *place) { p.base.set(nil, err) }
+		return func(_ *testing.T, p *place) { p.base.Set(nil, err) }
 	}
 	var said strings.Builder
 	for _, c := range []struct {
@@ -177,8 +150,8 @@ func TestWhatStopsAnAssumptionIsSaidInOneSentence(t *testing.T) {
 		want  outcome
 	}{
 		{"not trusted", trusting, nil, outcome{"refused", true, true, 0}},
-		{"keys revoked", mock.STSOptions{}, func(_ *testing.T, p *place) { p.keys.Revoke(p.base.keys.AccessKeyID) }, outcome{"refused", true, true, 0}},
-		{"another secret key", mock.STSOptions{}, func(_ *testing.T, p *place) { p.base.keys.SecretAccessKey = credential.NewSecret("x") }, outcome{"request", true, false, 0}},
+		{"keys revoked", mock.STSOptions{}, func(_ *testing.T, p *place) { p.keys.Revoke(p.held().AccessKeyID) }, outcome{"refused", true, true, 0}},
+		{"another secret key", mock.STSOptions{}, func(_ *testing.T, p *place) { p.held().SecretAccessKey = credential.NewSecret("x") }, outcome{"request", true, false, 0}},
 		{"session ended", mock.STSOptions{}, fault("code=ExpiredToken"), outcome{"expired", false, false, 1}},
 		{"clock behind", mock.STSOptions{}, fault("skew=20m"), outcome{"request", true, false, 0}},
 		{"clock ahead", mock.STSOptions{}, fault("skew=-20m"), outcome{"request", true, false, 0}},
@@ -212,9 +185,9 @@ func TestWhatStopsAnAssumptionIsSaidInOneSentence(t *testing.T) {
 			var got outcome
 			switch e := err.(type) {
 			case *upstream.Error:
-				got = outcome{e.Class(), e.Permanent(), e.Refused(), p.base.renewed}
+				got = outcome{e.Class(), e.Permanent(), e.Refused(), p.base.Renewed()}
 			case *awsapi.BaseError:
-				got = outcome{e.Class(), false, false, p.base.renewed}
+				got = outcome{e.Class(), false, false, p.base.Renewed()}
 			}
 			if got != c.want {
 				t.Errorf("got %+v, want %+v", got, c.want)
@@ -245,7 +218,7 @@ func TestAWrongClockDoesHarmOnce(t *testing.T) {
 
 func TestChangedTellsOnceOfABaseThatMayHelp(t *testing.T) {
 	p := newPlace(t, mock.STSOptions{}, nil)
-	first, second := p.base.keys, p.user("base")
+	first, second := p.held(), p.user("base")
 	p.keys.Revoke(first.AccessKeyID)
 	expect := func(what string, want bool) {
 		t.Helper()
@@ -260,15 +233,15 @@ func TestChangedTellsOnceOfABaseThatMayHelp(t *testing.T) {
 	}
 	fetch()
 	expect("the same base", false)
-	p.base.set(nil, credential.ErrUnavailable)
+	p.base.Set(nil, credential.ErrUnavailable)
 	expect("no base any more", false)
-	p.base.set(second, nil)
+	p.base.Set(second, nil)
 	expect("a new base", true)
 	expect("the same again", false)
 	p.keys.Revoke(second.AccessKeyID)
 	third := p.user("base")
 	fetch() // and while it runs:
-	p.base.set(third, nil)
+	p.base.Set(third, nil)
 	expect("a base that came during the attempt", true)
 	expect("the same again", false)
 	if _, err := p.fetch(t, "demo"); err != nil {
@@ -284,7 +257,7 @@ func TestABaseThatWaitsIsToldFromOneThatIsWrong(t *testing.T) {
 		{credential.ErrUnavailable, true}, {credential.ErrRefused, false}, {credential.ErrExpired, false}, {credential.ErrNotFound, false},
 	} {
 		p := newPlace(t, mock.STSOptions{}, nil)
-		p.base.set(nil, c.err)
+		p.base.Set(nil, c.err)
 		_, err := p.fetch(t, "demo")
 		waits, ok := err.(interface{ Waiting() bool })
 		if !ok || waits.Waiting() != c.want || !errors.Is(err, c.err) {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -117,27 +116,6 @@ func (p *gate) again() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.asked = time.Time{}
-}
-
-// A stock is a base with state.
-type stock struct {
-	mu   sync.Mutex
-	keys credential.Credential
-	err  error
-}
-
-func (s *stock) Get() (credential.Key, credential.Credential, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return credential.Key{Name: "base"}, s.keys, s.err
-}
-
-func (s *stock) Renew() {}
-
-func (s *stock) set(keys credential.Credential, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.keys, s.err = keys, err
 }
 
 // A printer is a program that prints a text.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/purser-agent/purser/pkg/credential"
 	"github.com/purser-agent/purser/pkg/mock"
+	"github.com/purser-agent/purser/pkg/testkit"
 	"github.com/purser-agent/purser/pkg/upstream"
 )
 
@@ -42,7 +43,7 @@ func TestEachMethodLogsIn(t *testing.T) {
 	given := mock.VaultToken{ID: "hvs." + mock.Marker + "given"}
 	keys := &mock.Keys{}
 	id, secret := keys.User("base")
-	base := &stock{keys: &credential.AWS{AccessKeyID: id, SecretAccessKey: credential.NewSecret(secret)}}
+	base := testkit.NewBase("base", &credential.AWS{AccessKeyID: id, SecretAccessKey: credential.NewSecret(secret)}, nil)
 	for name, s := range map[string]setting{
 		"approle":       {},
 		"token":         {vault: mock.VaultOptions{Tokens: []mock.VaultToken{given}}, auth: Auth{Method: "token", Token: secretFile(t, given.ID)}},
@@ -167,9 +168,9 @@ func TestALoginByAProofThatIsRefusedSaysWhy(t *testing.T) {
 func TestALoginByKeysOrAProgramThatIsRefusedSaysWhy(t *testing.T) {
 	keys := &mock.Keys{}
 	id, secret := keys.User("base")
-	base := &stock{keys: &credential.AWS{AccessKeyID: id, SecretAccessKey: credential.NewSecret(secret)}}
-	wrong := &stock{keys: &credential.AWS{AccessKeyID: id, SecretAccessKey: credential.NewSecret("CONFIDENTIAL")}}
-	byAWS := func(role mock.VaultAWSLogin, b *stock) setting {
+	base := testkit.NewBase("base", &credential.AWS{AccessKeyID: id, SecretAccessKey: credential.NewSecret(secret)}, nil)
+	wrong := testkit.NewBase("base", &credential.AWS{AccessKeyID: id, SecretAccessKey: credential.NewSecret("CONFIDENTIAL")}, nil)
+	byAWS := func(role mock.VaultAWSLogin, b *testkit.Base) setting {
 		return setting{vault: mock.VaultOptions{Keys: keys, AWSLogins: []mock.VaultAWSLogin{role}}, auth: Auth{Method: "aws", Role: "web", Base: BaseOptions{Credential: "base"}}, base: b}
 	}
 	sayWhy(t, []refusedLogin{
@@ -181,7 +182,7 @@ func TestALoginByKeysOrAProgramThatIsRefusedSaysWhy(t *testing.T) {
 			"answered 400: AWS does not take the signature that the login was made with; is the base credential still valid?"},
 		{"AWS for no role", byAWS(mock.VaultAWSLogin{Name: "db"}, base), nil,
 			"answered 400: Vault knows no such role at auth/aws; correct auth.role"},
-		{"AWS with no base yet", byAWS(mock.VaultAWSLogin{Name: "web"}, &stock{err: credential.ErrUnavailable}), nil,
+		{"AWS with no base yet", byAWS(mock.VaultAWSLogin{Name: "web"}, testkit.NewBase("base", nil, credential.ErrUnavailable)), nil,
 			`the base "base" is not in stock yet`},
 		{"a program that fails", setting{auth: Auth{Method: "exec", As: "jwt", Command: []string{"/bin/x"}}, programs: &printer{err: errors.New("/bin/x ended with exit code 3")}}, nil,
 			"auth.command: /bin/x ended with exit code 3"},
@@ -238,7 +239,7 @@ func TestAWrongPasswordIsTriedThreeTimesAnHour(t *testing.T) {
 
 func TestAnAWSLoginFollowsItsBase(t *testing.T) {
 	keys := &mock.Keys{}
-	base := &stock{err: credential.ErrUnavailable}
+	base := testkit.NewBase("base", nil, credential.ErrUnavailable)
 	p := newGate(t, setting{
 		vault: mock.VaultOptions{Keys: keys, AWSLogins: []mock.VaultAWSLogin{{Name: "web"}}},
 		auth:  Auth{Method: "aws", Role: "web", Base: BaseOptions{Credential: "base"}}, base: base,
@@ -254,7 +255,7 @@ func TestAnAWSLoginFollowsItsBase(t *testing.T) {
 		t.Error("there is no other base yet")
 	}
 	id, secret := keys.User("base")
-	base.set(&credential.AWS{AccessKeyID: id, SecretAccessKey: credential.NewSecret(secret)}, nil)
+	base.Set(&credential.AWS{AccessKeyID: id, SecretAccessKey: credential.NewSecret(secret)}, nil)
 	if !p.changed() || p.changed() {
 		t.Error("the base is not noticed, or not once")
 	}
@@ -269,7 +270,7 @@ func TestAnAWSLoginAllowsForAWrongClock(t *testing.T) {
 	g := newGate(t, setting{
 		vault: mock.VaultOptions{Keys: keys, AWSLogins: []mock.VaultAWSLogin{{Name: "web"}}},
 		auth:  Auth{Method: "aws", Role: "web", Base: BaseOptions{Credential: "base"}},
-		base:  &stock{keys: &credential.AWS{AccessKeyID: id, SecretAccessKey: credential.NewSecret(secret)}},
+		base:  testkit.NewBase("base", &credential.AWS{AccessKeyID: id, SecretAccessKey: credential.NewSecret(secret)}, nil),
 	})
 	g.vault.SetFaults(mock.Fault{Kind: mock.Skew, Time: time.Hour})
 	if g.keys(t) == nil {

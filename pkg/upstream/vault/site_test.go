@@ -2,7 +2,6 @@ package vault
 
 import (
 	"errors"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/purser-agent/purser/pkg/credential"
 	"github.com/purser-agent/purser/pkg/mock"
+	"github.com/purser-agent/purser/pkg/testkit"
 	"github.com/purser-agent/purser/pkg/upstream"
 )
 
@@ -30,11 +30,9 @@ func newSite(t *testing.T, o mock.VaultOptions, change func(o *Options)) *site {
 	s := &site{keys: &mock.Keys{}}
 	o.Keys = s.keys
 	s.vault = mock.NewVault(o)
-	server := httptest.NewServer(s.vault)
-	t.Cleanup(server.Close)
-	s.url, s.token = server.URL, s.vault.IssueToken(mock.VaultGrant{})
+	s.url, s.token = testkit.Serve(t, s.vault).URL, s.vault.IssueToken(mock.VaultGrant{})
 	options := Defaults()
-	options.Address = []string{server.URL}
+	options.Address = []string{s.url}
 	options.Auth = Auth{Method: "token", Token: credential.SecretRef{Value: credential.NewSecret(s.token)}}
 	options.AWS.Roles = map[string]Role{}
 	for _, role := range o.AWSRoles {

@@ -4,11 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -21,42 +19,13 @@ import (
 	"github.com/purser-agent/purser/pkg/upstream"
 )
 
-// A stock is a base with state.
-type stock struct {
-	mu      sync.Mutex
-	base    credential.Credential
-	err     error
-	renewed int
-}
-
-func (s *stock) Get() (credential.Key, credential.Credential, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.err != nil {
-		return credential.Key{Name: "identity"}, nil, s.err
-	}
-	return credential.Key{Name: "identity"}, s.base, nil
-}
-
-func (s *stock) Renew() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.renewed++
-}
-
-func (s *stock) set(c credential.Credential, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.base, s.err = c, err
-}
-
 // A place is an STS that knows one issuer, and a source that asks it with a token.
 type place struct {
 	issuer *mock.Issuer
 	url    string // of the issuer
 	ended  func() // the issuer is not there any more
 	sts    *mock.STS
-	base   *stock
+	base   *testkit.Base
 	file   string
 	source *Source
 	log    bytes.Buffer
@@ -67,17 +36,14 @@ const audience = "sts.amazonaws.com"
 // newPlace starts one. The token is in a file unless a test changes that.
 func newPlace(t *testing.T, o mock.STSOptions, change func(*Options)) *place {
 	t.Helper()
-	p := &place{issuer: mock.NewIssuer(), base: &stock{}, file: filepath.Join(t.TempDir(), "token")}
-	issuer := httptest.NewServer(p.issuer)
-	t.Cleanup(issuer.Close)
+	p := &place{issuer: mock.NewIssuer(), base: testkit.NewBase("identity", nil, nil), file: filepath.Join(t.TempDir(), "token")}
+	issuer := testkit.Serve(t, p.issuer)
 	p.url, p.ended = issuer.URL, issuer.Close
 	o.Keys, o.Providers = &mock.Keys{}, []mock.Provider{{Issuer: p.url, Audience: audience}}
 	p.sts = mock.NewSTS(o)
-	server := httptest.NewServer(p.sts)
-	t.Cleanup(server.Close)
 	p.write(t, p.token(time.Hour)+"\n")
 	options := options()
-	options.Token.File, options.Endpoint = p.file, server.URL
+	options.Token.File, options.Endpoint = p.file, testkit.Serve(t, p.sts).URL
 	options.Timeouts = upstream.Timeouts{Dial: 5 * time.Second, TLS: 5 * time.Second, Header: 2 * time.Second, Total: 10 * time.Second}
 	if change != nil {
 		change(options)
@@ -165,19 +131,19 @@ func TestTheTokensFileIsReadForEachCallAndAChangeIsNoticed(t *testing.T) {
 
 func TestAStoredTokenIsUsedAndANewerOneNoticed(t *testing.T) {
 	p := newPlace(t, mock.STSOptions{}, onBase)
-	p.base.set(p.stored(p.token(-time.Second)), nil)
-	if _, err := p.fetch(t); err == nil || p.base.renewed != 1 {
-		t.Errorf("got %v, %d renewals", err, p.base.renewed)
+	p.base.Set(p.stored(p.token(-time.Second)), nil)
+	if _, err := p.fetch(t); err == nil || p.base.Renewed() != 1 {
+		t.Errorf("got %v, %d renewals", err, p.base.Renewed())
 	}
 	if p.source.Changed() {
 		t.Error("a change without one")
 	}
-	p.base.set(p.stored(p.token(time.Hour)), nil)
+	p.base.Set(p.stored(p.token(time.Hour)), nil)
 	if !p.source.Changed() || p.source.Changed() {
 		t.Error("a new token is not noticed, or twice")
 	}
-	if _, err := p.fetch(t); err != nil || p.base.renewed != 1 {
-		t.Errorf("got %v, %d renewals", err, p.base.renewed)
+	if _, err := p.fetch(t); err != nil || p.base.Renewed() != 1 {
+		t.Errorf("got %v, %d renewals", err, p.base.Renewed())
 	}
 }
 
@@ -204,7 +170,7 @@ func TestPromise6WhatStopsAnAssumptionIsSaidInOneSentenceWithoutTheToken(t *test
 		return func(t *testing.T, p *place) { p.write(t, text(p)) }
 	}
 	fails := func(err error) func(*testing.T, *place) {
-		return func(_ *testing.T, p *place) { p.base.set(nil, err) }
+		return func(_ *testing.T, p *place) { p.base.Set(nil, err) }
 	}
 	var said strings.Builder
 	for _, c := range []struct {
@@ -224,7 +190,7 @@ func TestPromise6WhatStopsAnAssumptionIsSaidInOneSentenceWithoutTheToken(t *test
 		}), "request", true},
 		{"spoilt", nil, text(func(p *place) string { return strings.Replace(p.token(time.Hour), ".", ".x", 1) }), "request", true},
 		{"over", nil, text(func(p *place) string { return p.token(-time.Second) }), "expired", false},
-		{"over, stored", onBase, func(_ *testing.T, p *place) { p.base.set(p.stored(p.token(-time.Second)), nil) }, "expired", false},
+		{"over, stored", onBase, func(_ *testing.T, p *place) { p.base.Set(p.stored(p.token(-time.Second)), nil) }, "expired", false},
 		{"issuer down", nil, func(_ *testing.T, p *place) { p.ended() }, "server", false},
 		{"claim rejected", nil, code("IDPRejectedClaim"), "refused", true},
 		{"duration", nil, code("ValidationError"), "request", true},
@@ -240,7 +206,7 @@ func TestPromise6WhatStopsAnAssumptionIsSaidInOneSentenceWithoutTheToken(t *test
 		{"base not yet there", onBase, fails(credential.ErrUnavailable), "base", false},
 		{"base refused", onBase, fails(credential.ErrRefused), "base", false},
 		{"base ended", onBase, fails(credential.ErrExpired), "base", false},
-		{"base of keys", onBase, func(_ *testing.T, p *place) { p.base.set(&credential.AWS{}, nil) }, "base", false},
+		{"base of keys", onBase, func(_ *testing.T, p *place) { p.base.Set(&credential.AWS{}, nil) }, "base", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := newPlace(t, mock.STSOptions{Roles: []mock.STSRole{{ARN: demoARN, By: []string{"web01"}}}}, c.change)
