@@ -44,7 +44,7 @@ func TestUsersAreIdentifiedThroughTheRedirect(t *testing.T) {
 			for _, uid := range []uint32{alice, bob, 0} {
 				to := net.JoinHostPort(c.ask, "80")
 				client := start(t, syscall.SysProcAttr{}, uid, "client", c.kind, to)
-				client.says("connected")
+				client.Says("connected")
 				conn := accept(t, listener)
 				got := resolve(t, r, conn)
 				if got.Destination.String() != to || got.Peer.Addr().String() != c.from || !got.Local {
@@ -57,11 +57,11 @@ func TestUsersAreIdentifiedThroughTheRedirect(t *testing.T) {
 					t.Errorf("there is a socket to the address after DNAT: %v; this is no redirect", err)
 				}
 
-				client.does("halfclose")
+				client.Does("halfclose")
 				if got, want := resolve(t, r, conn).Identity, user(uid); withoutUnit(got) != want {
 					t.Errorf("half-closed: identity %s, want %s", got, want)
 				}
-				client.does("close")
+				client.Does("close")
 				if got := resolve(t, r, conn); got.Identity != (Identity{}) || !got.Local {
 					t.Errorf("closed: origin %+v", got)
 				}
@@ -79,7 +79,7 @@ func TestUsersAreIdentifiedWithoutTheRedirect(t *testing.T) {
 	for _, address := range []string{"127.0.0.1", "::1", hostIPv4, hostIPv6} {
 		to := net.JoinHostPort(address, port)
 		client := start(t, syscall.SysProcAttr{}, alice, "client", "plain", to)
-		client.says("connected")
+		client.Says("connected")
 		got := resolve(t, r, accept(t, listener))
 		if withoutUnit(got.Identity) != user(alice) || !got.Local || got.Destination.String() != to {
 			t.Errorf("%s: origin %+v", to, got)
@@ -92,7 +92,7 @@ func TestClientThatIsBoundToAnInterfaceIsUnknown(t *testing.T) {
 	host.enter(t)
 	r, listener := serve(t, "tcp4", "127.0.0.1:0")
 	client := start(t, syscall.SysProcAttr{}, 0, "client", "bound", listener.Addr().String())
-	client.says("connected")
+	client.Says("connected")
 	if got := resolve(t, r, accept(t, listener)); got.Identity != (Identity{}) || !got.Local {
 		t.Errorf("origin %+v", got)
 	}
@@ -111,7 +111,7 @@ func TestOtherHostsAreNeitherKnownNorLocal(t *testing.T) {
 			neighbour.enter(t)
 			client := start(t, syscall.SysProcAttr{}, alice, "client", "plain", to)
 			host.enter(t)
-			client.says("connected")
+			client.Says("connected")
 			got := resolve(t, r, accept(t, listener))
 			if got.Identity != (Identity{}) || got.Local || got.Peer.Addr() != netip.MustParseAddr(c.from) {
 				t.Errorf("origin %+v", got)
@@ -196,12 +196,12 @@ func TestUnitsAreIdentifiedThroughTheRedirect(t *testing.T) {
 			}
 			in := syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: newCgroup(t, c.cgroup...)}
 			client := start(t, in, alice, "client", "plain", net.JoinHostPort(metadataIPv4, "80"))
-			client.says("connected")
+			client.Says("connected")
 			want := Identity{UID: alice, Known: true, Unit: c.want}
 			if got := resolve(t, r, accept(t, listener)).Identity; got != want {
 				t.Errorf("identity %+v, want %+v", got, want)
 			}
-			if got := r.Process(alice, int32(client.command.Process.Pid)); got != want {
+			if got := r.Process(alice, int32(client.PID())); got != want {
 				t.Errorf("identity by pid %+v, want %+v", got, want)
 			}
 		})
@@ -225,7 +225,7 @@ func TestOnlyAServiceTakesItsCgroupForItself(t *testing.T) {
 			}
 			listener := listen(t, "tcp4", "127.0.0.1:0")
 			client := start(t, syscall.SysProcAttr{}, uint32(os.Geteuid()), "client", "plain", listener.Addr().String())
-			client.says("connected")
+			client.Says("connected")
 			if got := resolve(t, r, accept(t, listener)).Identity; got.Self != c.want || !got.Known {
 				t.Errorf("identity %+v, want self %t", got, c.want)
 			}
@@ -234,7 +234,7 @@ func TestOnlyAServiceTakesItsCgroupForItself(t *testing.T) {
 			}
 			in := syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: newCgroup(t, fmt.Sprintf("purser-test-%d.slice", os.Getpid()))}
 			other := start(t, in, alice, "client", "plain", listener.Addr().String())
-			other.says("connected")
+			other.Says("connected")
 			if got := resolve(t, r, accept(t, listener)).Identity; got.Self {
 				t.Errorf("another cgroup: identity %+v", got)
 			}
@@ -245,7 +245,7 @@ func TestOnlyAServiceTakesItsCgroupForItself(t *testing.T) {
 func TestResolverNeedsNoPrivilege(t *testing.T) {
 	testkit.NeedRoot(t)
 	process := start(t, syscall.SysProcAttr{}, alice, "selftest")
-	process.says("identified")
+	process.Says("identified")
 }
 
 // TestFolderThatHidesItsContentsHidesOnlyThese covers a user who takes the right to
@@ -261,5 +261,5 @@ func TestFolderThatHidesItsContentsHidesOnlyThese(t *testing.T) {
 	if err := os.Chmod(filepath.Join(dir, "a.slice/x.service/hidden"), 0); err != nil {
 		t.Fatal(err)
 	}
-	start(t, syscall.SysProcAttr{}, alice, "walk", dir).says("6 true") // all but what is below
+	start(t, syscall.SysProcAttr{}, alice, "walk", dir).Says("6 true") // all but what is below
 }

@@ -39,7 +39,7 @@ func TestPromise5ACallerWithAnotherPortIsItselfOrNobody(t *testing.T) {
 	to := net.JoinHostPort(metadataIPv4, "80")
 	comes := func(uid uint32, kind, to string) Origin {
 		t.Helper()
-		start(t, syscall.SysProcAttr{}, uid, "client", kind, to).says("connected")
+		start(t, syscall.SysProcAttr{}, uid, "client", kind, to).Says("connected")
 		return resolve(t, r, accept(t, listener))
 	}
 	if got := comes(alice, "plain", to); withoutUnit(got.Identity) != user(alice) {

@@ -80,7 +80,7 @@ func TestResolverIdentifiesLocalClients(t *testing.T) {
 			listener := listen(t, c.network, c.listen)
 			to := net.JoinHostPort(c.ask, strconv.Itoa(listener.Addr().(*net.TCPAddr).Port))
 			client := start(t, syscall.SysProcAttr{}, uint32(os.Geteuid()), "client", c.kind, to)
-			client.says("connected")
+			client.Says("connected")
 			got := resolve(t, r, accept(t, listener))
 			if want := user(uint32(os.Geteuid())); withoutUnit(got.Identity) != want {
 				t.Errorf("identity %s, want %s", got.Identity, want)
@@ -96,13 +96,13 @@ func TestClosedClientIsUnknownAndHalfClosedIsNot(t *testing.T) {
 	r := newResolver(t)
 	listener := listen(t, "tcp4", "127.0.0.1:0")
 	client := start(t, syscall.SysProcAttr{}, uint32(os.Geteuid()), "client", "plain", listener.Addr().String())
-	client.says("connected")
+	client.Says("connected")
 	conn := accept(t, listener)
-	client.does("halfclose")
+	client.Does("halfclose")
 	if got, want := withoutUnit(resolve(t, r, conn).Identity), user(uint32(os.Geteuid())); got != want {
 		t.Errorf("half-closed: %s, want %s", got, want)
 	}
-	client.does("close")
+	client.Does("close")
 	got := resolve(t, r, conn)
 	if got.Identity != (Identity{}) {
 		t.Errorf("closed: %s, want unknown", got.Identity)

@@ -1,14 +1,12 @@
 package privilege
 
 import (
-	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -17,66 +15,19 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/purser-agent/purser/pkg/testkit"
 )
 
-// roleVariable makes the test binary act as a process that gives up its privileges:
-// there is no way back for the test itself.
-const roleVariable = "PURSER_TEST_ROLE"
-
-// program is a copy of the test binary without cgo that other users may execute.
-var program string
-
+// TestMain has roles give up their privileges: there is no way back for the test itself.
+// Drop refuses a program with cgo.
 func TestMain(m *testing.M) {
-	switch os.Getenv(roleVariable) {
-	case "drop":
-		exit(drop(os.Args[1]))
-	case "one thread":
-		exit(dropOnOneThread())
-	case "peek":
-		exit(peek(os.Args[1]))
-	case "wait":
-		exit(waitForEnd())
-	}
-	dir, err := os.MkdirTemp("", "purser-privilege-")
-	if err == nil {
-		program, err = buildProgram(dir)
-	}
-	if err != nil {
-		exit(err)
-	}
-	code := m.Run()
-	os.RemoveAll(dir)
-	os.Exit(code)
-}
-
-func exit(err error) {
-	if err != nil {
-		fmt.Println(err)
-		os.Exit(1)
-	}
-	os.Exit(0)
-}
-
-// buildProgram builds the test anew if it was built with cgo, which the race
-// detector needs and Drop refuses.
-func buildProgram(dir string) (string, error) {
-	path := filepath.Join(dir, "privilege.test")
-	if err := os.Chmod(dir, 0o755); err != nil {
-		return "", err
-	}
-	if withCgo() {
-		build := exec.Command("go", "test", "-c", "-o", path, ".")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if output, err := build.CombinedOutput(); err != nil {
-			return "", fmt.Errorf("%w: %s", err, output)
-		}
-		return path, os.Chmod(path, 0o755)
-	}
-	self, err := os.ReadFile("/proc/self/exe")
-	if err != nil {
-		return "", err
-	}
-	return path, os.WriteFile(path, self, 0o755)
+	testkit.Main(m, false, map[string]func(arguments []string) error{
+		"drop":       drop,
+		"one thread": dropOnOneThread,
+		"peek":       peek,
+		"wait":       waitForEnd,
+	})
 }
 
 func withCgo() bool {
@@ -100,9 +51,9 @@ type outcome struct {
 	OwnFiles    string // why a file in /proc/self cannot be read
 }
 
-func drop(text string) error {
+func drop(arguments []string) error {
 	var o orders
-	if err := json.Unmarshal([]byte(text), &o); err != nil {
+	if err := json.Unmarshal([]byte(arguments[0]), &o); err != nil {
 		return err
 	}
 	var result outcome
@@ -144,7 +95,7 @@ func drop(text string) error {
 	if err := json.NewEncoder(os.Stdout).Encode(result); err != nil {
 		return err
 	}
-	return waitForEnd()
+	return waitForEnd(nil)
 }
 
 // readOwnFiles reads what Purser reads of itself while it serves.
@@ -184,7 +135,7 @@ func giveUpOne(capability uint) error {
 
 // dropOnOneThread does what setuid(2) does in a program of many threads, and says
 // what a proof makes of it.
-func dropOnOneThread() error {
+func dropOnOneThread([]string) error {
 	occupyThreads(4)
 	runtime.LockOSThread()
 	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, service, service, service); errno != 0 {
@@ -200,9 +151,9 @@ func dropOnOneThread() error {
 }
 
 // peek tries to read another process's memory and environment.
-func peek(pid string) error {
+func peek(arguments []string) error {
 	for _, name := range []string{"mem", "environ", "maps"} {
-		f, err := os.Open("/proc/" + pid + "/" + name)
+		f, err := os.Open("/proc/" + arguments[0] + "/" + name)
 		if err == nil {
 			_, err = f.Read(make([]byte, 1))
 		}
@@ -214,65 +165,20 @@ func peek(pid string) error {
 	return nil
 }
 
-func waitForEnd() error {
+func waitForEnd([]string) error {
 	_, err := io.Copy(io.Discard, os.Stdin)
 	return err
 }
 
-// A process is a running copy of the test binary in a role.
-type process struct {
-	t       *testing.T
-	command *exec.Cmd
-	output  *bufio.Reader
-}
-
-// start runs the test binary in a role. It ends with the test.
-func start(t *testing.T, attributes syscall.SysProcAttr, role string, arguments ...string) *process {
-	t.Helper()
-	p := &process{t: t, command: exec.Command(program, arguments...)}
-	p.command.Env = []string{roleVariable + "=" + role, "SECRET=of the environment"}
-	p.command.Dir = "/"
-	p.command.Stderr = t.Output()
-	p.command.SysProcAttr = &attributes
-	output, err := p.command.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.output = bufio.NewReader(output)
-	input, err := p.command.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := p.command.Start(); err != nil {
-		t.Fatalf("start: %v", err)
-	}
-	t.Cleanup(func() {
-		input.Close()
-		if err := p.command.Wait(); err != nil {
-			t.Errorf("%v: %v", p.command.Args, err)
-		}
-	})
-	return p
-}
-
-func (p *process) line() string {
-	p.t.Helper()
-	line, err := p.output.ReadString('\n')
-	if err != nil {
-		p.t.Fatalf("%v said %q, then %v", p.command.Args, line, err)
-	}
-	return strings.TrimSuffix(line, "\n")
-}
-
-func startDrop(t *testing.T, attributes syscall.SysProcAttr, o orders) (*process, outcome) {
+func startDrop(t *testing.T, attributes syscall.SysProcAttr, o orders) (*testkit.Process, outcome) {
 	t.Helper()
 	text, err := json.Marshal(o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := start(t, attributes, "drop", string(text))
+	p := testkit.Start(t, attributes, "drop", string(text))
 	var result outcome
-	line := p.line()
+	line := p.Line()
 	if err := json.Unmarshal([]byte(line), &result); err != nil {
 		t.Fatalf("%s: %v", line, err)
 	}
@@ -281,24 +187,24 @@ func startDrop(t *testing.T, attributes syscall.SysProcAttr, o orders) (*process
 
 // threads returns lines of the status of every thread, by name, as another process
 // sees them.
-func (p *process) threads() []map[string]string {
-	p.t.Helper()
-	files, err := filepath.Glob("/proc/" + strconv.Itoa(p.command.Process.Pid) + "/task/*/status")
+func threads(t *testing.T, p *testkit.Process) []map[string]string {
+	t.Helper()
+	files, err := filepath.Glob("/proc/" + strconv.Itoa(p.PID()) + "/task/*/status")
 	if err != nil {
-		p.t.Fatal(err)
+		t.Fatal(err)
 	}
-	var threads []map[string]string
+	var all []map[string]string
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {
-			p.t.Fatal(err)
+			t.Fatal(err)
 		}
 		status := make(map[string]string)
 		for line := range strings.Lines(string(text)) {
 			name, value, _ := strings.Cut(line, ":")
 			status[name] = strings.Join(strings.Fields(value), " ")
 		}
-		threads = append(threads, status)
+		all = append(all, status)
 	}
-	return threads
+	return all
 }

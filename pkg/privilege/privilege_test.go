@@ -22,7 +22,7 @@ const (
 
 // wantUnprivileged checks each thread of a process from outside. It must be uid and
 // gid in all their forms.
-func wantUnprivileged(t *testing.T, p *process, id int, groups, bounding string) {
+func wantUnprivileged(t *testing.T, p *testkit.Process, id int, groups, bounding string) {
 	t.Helper()
 	ids := strings.TrimSpace(strings.Repeat(strconv.Itoa(id)+" ", 4))
 	const none = "0000000000000000"
@@ -30,11 +30,11 @@ func wantUnprivileged(t *testing.T, p *process, id int, groups, bounding string)
 		"Uid": ids, "Gid": ids, "Groups": groups, "NoNewPrivs": "1",
 		"CapInh": none, "CapPrm": none, "CapEff": none, "CapAmb": none, "CapBnd": bounding,
 	}
-	threads := p.threads()
-	if len(threads) < 17 {
-		t.Fatalf("only %d threads", len(threads))
+	all := threads(t, p)
+	if len(all) < 17 {
+		t.Fatalf("only %d threads", len(all))
 	}
-	for _, thread := range threads {
+	for _, thread := range all {
 		for name, value := range want {
 			if thread[name] != value {
 				t.Errorf("thread %s: %s is %s, want %s", thread["Pid"], name, thread[name], value)
@@ -168,13 +168,13 @@ func TestBuildWithCgoCannotGiveUpRoot(t *testing.T) {
 }
 
 func TestMemoryIsHiddenFromTheSameUser(t *testing.T) {
-	pidOf := func(p *process) string { return strconv.Itoa(p.command.Process.Pid) }
-	plain := start(t, asUser(t, service), "wait")
-	if got := start(t, asUser(t, service), "peek", pidOf(plain)).line(); !strings.Contains(got, "environ") {
+	pidOf := func(p *testkit.Process) string { return strconv.Itoa(p.PID()) }
+	plain := testkit.Start(t, asUser(t, service), "wait")
+	if got := testkit.Start(t, asUser(t, service), "peek", pidOf(plain)).Line(); !strings.Contains(got, "environ") {
 		t.Fatalf("of a process that hides nothing another reads only %q; this test could not fail", got)
 	}
 	hidden, _ := startDrop(t, syscall.SysProcAttr{}, orders{To: IDs{UID: service, GID: service}})
-	if got := start(t, asUser(t, service), "peek", pidOf(hidden)).line(); got != "" {
+	if got := testkit.Start(t, asUser(t, service), "peek", pidOf(hidden)).Line(); got != "" {
 		t.Errorf("another process reads %s", got)
 	}
 	limits, err := os.ReadFile("/proc/" + pidOf(hidden) + "/limits")
@@ -188,9 +188,9 @@ func TestMemoryIsHiddenFromTheSameUser(t *testing.T) {
 	}
 }
 
-func wantLocked(t *testing.T, p *process, got outcome) {
+func wantLocked(t *testing.T, p *testkit.Process, got outcome) {
 	t.Helper()
-	if locked := p.threads()[0]["VmLck"]; got.LockWarning != "" || locked == "" || locked == "0 kB" {
+	if locked := threads(t, p)[0]["VmLck"]; got.LockWarning != "" || locked == "" || locked == "0 kB" {
 		t.Errorf("%s locked; %s", locked, got.LockWarning)
 	}
 }
@@ -218,14 +218,14 @@ func TestRootLiftsTheLimitOfLockedMemory(t *testing.T) {
 
 func TestMemoryIsNotLockedUpToALimit(t *testing.T) {
 	p, got := startDrop(t, asUser(t, other), orders{Limit: 64 << 10})
-	if locked := p.threads()[0]["VmLck"]; locked != "0 kB" || !strings.Contains(got.LockWarning, "65536 bytes") {
+	if locked := threads(t, p)[0]["VmLck"]; locked != "0 kB" || !strings.Contains(got.LockWarning, "65536 bytes") {
 		t.Errorf("%s locked; %s", locked, got.LockWarning)
 	}
 }
 
 func TestProofFailsOnAThreadThatWasLeftOut(t *testing.T) {
 	testkit.NeedRoot(t)
-	if got := start(t, syscall.SysProcAttr{}, "one thread").line(); !strings.Contains(got, "uids are [0 0 0 0]") {
+	if got := testkit.Start(t, syscall.SysProcAttr{}, "one thread").Line(); !strings.Contains(got, "uids are [0 0 0 0]") {
 		t.Errorf("the proof says %q", got)
 	}
 }
