@@ -79,6 +79,13 @@ func (s *STS) explain(a *upstream.Answer, c Call) error {
 	return fault
 }
 
+// Ended reports whether STS says that what a call was made with has ended. An answer with
+// keys that have ended is none of that.
+func Ended(err error) bool {
+	fault, ok := errors.AsType[*upstream.Error](err)
+	return ok && fault.Kind == upstream.ClassExpired && fault.Status >= 400
+}
+
 // WrongClock reports whether clocks differ by so much that AWS may reject a signature.
 func WrongClock(skew time.Duration) bool { return skew.Abs() >= 4*time.Minute }
 

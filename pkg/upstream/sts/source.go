@@ -116,7 +116,7 @@ func (s *Source) Fetch(ctx context.Context, key credential.Key) (credential.Cred
 	c, err := s.assume(ctx, name, role, b)
 	if err != nil {
 		s.stock.Failed(b.keys)
-		if fault, ok := errors.AsType[*upstream.Error](err); ok && fault.Kind == upstream.ClassExpired && fault.Status >= 400 {
+		if awsapi.Ended(err) {
 			s.renew()
 		}
 		return nil, err

@@ -2,7 +2,6 @@ package webidentity
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -76,8 +75,7 @@ func (s *Source) Fetch(ctx context.Context, key credential.Key) (credential.Cred
 	c, err := s.sts.Assume(ctx, awsapi.Call{Action: action, Session: role, Form: form, By: t.what, Meanings: meanings})
 	if err != nil {
 		s.stock.Failed(t.stored)
-		fault, ok := errors.AsType[*upstream.Error](err)
-		if ok && fault.Kind == upstream.ClassExpired && fault.Status >= 400 && s.stock.Base != nil {
+		if awsapi.Ended(err) && s.stock.Base != nil {
 			s.stock.Base.Renew()
 		}
 		return nil, err
