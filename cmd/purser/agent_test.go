@@ -127,6 +127,15 @@ func (r *running) reload() error {
 	return r.client().Reload(r.t.Context())
 }
 
+// change replaces the configuration, which must work.
+func (r *running) change(text string) {
+	r.t.Helper()
+	r.write(text)
+	if err := r.reload(); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
 func (r *running) client() *status.Client {
 	return status.NewClient(filepath.Join(filepath.Dir(r.file), "purser.sock"))
 }
@@ -225,28 +234,19 @@ func TestReloadTakesOverUpstreamsGrantsAndDialects(t *testing.T) {
 	r.waitReady()
 	before := r.keysOf("web")
 
-	r.write(fmt.Sprintf("upstreams: {dc: {kind: ims, url: %q}, second: {kind: ims, url: %q}}\ngrants: {everyone: {credentials: [db, web]}}\n", url, second))
-	if err := r.reload(); err != nil {
-		t.Fatal(err)
-	}
+	r.change(fmt.Sprintf("upstreams: {dc: {kind: ims, url: %q}, second: {kind: ims, url: %q}}\ngrants: {everyone: {credentials: [db, web]}}\n", url, second))
 	r.keysOf("db")
 	if r.keysOf("web") != before {
 		t.Error("an upstream that did not change lost its stock")
 	}
 
-	r.write(fmt.Sprintf("upstreams: {second: {kind: ims, url: %q}}\ngrants: {everyone: {credentials: ['*']}}\n", second))
-	if err := r.reload(); err != nil {
-		t.Fatal(err)
-	}
+	r.change(fmt.Sprintf("upstreams: {second: {kind: ims, url: %q}}\ngrants: {everyone: {credentials: ['*']}}\n", second))
 	if code, _ := r.get("web"); code != http.StatusNotFound {
 		t.Errorf("got %d for what a removed upstream gave", code)
 	}
 	r.keysOf("db")
 
-	r.write(fmt.Sprintf("upstreams: {second: {kind: ims, url: %q}}\n", second))
-	if err := r.reload(); err != nil {
-		t.Fatal(err)
-	}
+	r.change(fmt.Sprintf("upstreams: {second: {kind: ims, url: %q}}\n", second))
 	if code, _ := r.get("db"); code != http.StatusNotFound {
 		t.Errorf("got %d without any grant", code)
 	}
@@ -257,13 +257,30 @@ func TestPromise5AReloadClosesADoorOnOpenConnections(t *testing.T) {
 	r := startAgent(t, fromIMS(url))
 	r.waitReady()
 	r.keysOf("web") // http.DefaultClient keeps the connection
-	r.write(fmt.Sprintf("upstreams: {dc: {kind: ims, url: %q}}\n", url))
-	if err := r.reload(); err != nil {
-		t.Fatal(err)
-	}
+	r.change(fmt.Sprintf("upstreams: {dc: {kind: ims, url: %q}}\n", url))
 	if code, _ := r.get("web"); code != http.StatusNotFound {
 		t.Errorf("got %d on a connection from before", code)
 	}
+}
+
+// lookWhile has four clients look at what is served while something is done.
+func lookWhile(t *testing.T, look func() error, do func()) {
+	t.Helper()
+	var clients sync.WaitGroup
+	defer clients.Wait()
+	life, stop := context.WithCancel(t.Context())
+	defer stop()
+	for range 4 {
+		clients.Go(func() {
+			for life.Err() == nil {
+				if err := look(); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	do()
 }
 
 func TestReloadsDoNotDisturbReaders(t *testing.T) {
@@ -271,31 +288,16 @@ func TestReloadsDoNotDisturbReaders(t *testing.T) {
 	_, other := startIMS(t, "web")
 	r := startAgent(t, fromIMS(url))
 	r.waitReady()
-	stop := make(chan struct{})
-	var readers sync.WaitGroup
-	for range 4 {
-		readers.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				if code, body := r.get("web"); code != http.StatusOK || !strings.Contains(body, "Success") {
-					t.Errorf("got %d %s during a reload", code, body)
-					return
-				}
-			}
-		})
-	}
-	for i := range 20 {
-		r.write(fromIMS([]string{url, other}[i%2]))
-		if err := r.reload(); err != nil {
-			t.Error(err)
+	lookWhile(t, func() error {
+		if code, body := r.get("web"); code != http.StatusOK || !strings.Contains(body, "Success") {
+			return fmt.Errorf("got %d %s during a reload", code, body)
 		}
-	}
-	close(stop)
-	readers.Wait()
+		return nil
+	}, func() {
+		for i := range 20 {
+			r.change(fromIMS([]string{url, other}[i%2]))
+		}
+	})
 }
 
 func TestAListedNameOutlivesADeclaredOneThatCameAndWent(t *testing.T) {
@@ -305,10 +307,7 @@ func TestAListedNameOutlivesADeclaredOneThatCameAndWent(t *testing.T) {
 	r := startAgent(t, fmt.Sprintf(listed, ""))
 	r.waitReady()
 	for _, also := range []string{fmt.Sprintf(", declared: {kind: ims, url: %q, roles: {pub: {}}}", other), ""} {
-		r.write(fmt.Sprintf(listed, also))
-		if err := r.reload(); err != nil {
-			t.Fatal(err)
-		}
+		r.change(fmt.Sprintf(listed, also))
 	}
 	if err := r.client().Refresh(t.Context()); err != nil {
 		t.Fatal(err)
@@ -323,31 +322,16 @@ func TestPromise5NothingNewIsServedUnderOldGrants(t *testing.T) {
 	after := fmt.Sprintf("upstreams: {dc: {kind: ims, url: %q}, pay: {kind: ims, url: %q}}\ngrants: {everyone: {credentials: [pub]}}\n", url, secret)
 	r := startAgent(t, before)
 	r.waitReady()
-	stop := make(chan struct{})
-	var readers sync.WaitGroup
-	for range 4 {
-		readers.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				if code, _ := r.get("payroll"); code != http.StatusNotFound {
-					t.Errorf("got %d for what no grant gives", code)
-					return
-				}
-			}
-		})
-	}
-	for i := range 30 {
-		r.write([]string{after, before}[i%2])
-		if err := r.reload(); err != nil {
-			t.Error(err)
+	lookWhile(t, func() error {
+		if code, _ := r.get("payroll"); code != http.StatusNotFound {
+			return fmt.Errorf("got %d for what no grant gives", code)
 		}
-	}
-	close(stop)
-	readers.Wait()
+		return nil
+	}, func() {
+		for i := range 30 {
+			r.change([]string{after, before}[i%2])
+		}
+	})
 }
 
 func TestWaitIsNotOverBeforeAnythingIsKnown(t *testing.T) {

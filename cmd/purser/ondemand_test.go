@@ -98,10 +98,7 @@ func TestAStarGrantsNoRoleOnDemandNotEvenOneInStock(t *testing.T) {
 	if code, _ := r.role(accountRoles + "app-web"); code != http.StatusOK {
 		t.Fatalf("the grant gives nothing: %d", code)
 	}
-	r.write(c.onDemand(accountRoles+"app-*", "", "x"))
-	if err := r.reload(); err != nil {
-		t.Fatal(err)
-	}
+	r.change(c.onDemand(accountRoles+"app-*", "", "x"))
 	if code, _ := r.role(accountRoles + "app-web"); code != http.StatusNotFound {
 		t.Errorf("the stock of a grant that is gone: got %d", code)
 	}
@@ -115,10 +112,7 @@ func TestAnotherPatternAfterAReloadIsAnotherSession(t *testing.T) {
 	if code != http.StatusOK {
 		t.Fatalf("got %d", code)
 	}
-	r.write(c.onDemand(accountRoles+"app-*", ", external_id: two", accountRoles+"app-*"))
-	if err := r.reload(); err != nil {
-		t.Fatal(err)
-	}
+	r.change(c.onDemand(accountRoles+"app-*", ", external_id: two", accountRoles+"app-*"))
 	code, after := r.role(accountRoles + "app-web")
 	calls := c.sts.Assumptions()
 	if code != http.StatusOK || after == before || len(calls) != 2 || calls[1].Form.Get("ExternalId") != "two" {

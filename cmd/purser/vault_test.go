@@ -99,10 +99,7 @@ func TestASessionThatAReloadRemovesIsGivenBack(t *testing.T) {
 			func(a *agent) { a.depot = manager.depot() })
 		r.waitReady()
 		manager.await("after the start", func(s *handover.State) bool { return s.Upstreams["vault"].Session != nil })
-		r.write(grants)
-		if err := r.reload(); err != nil {
-			t.Fatal(err)
-		}
+		r.change(grants)
 		if got := vault.Record().TokensRevoked; got != want {
 			t.Errorf("%s: %d tokens were revoked, want %d", kind, got, want)
 		}
