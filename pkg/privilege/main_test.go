@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 }
 
 func withCgo() bool {
-	return errors.Is(onAllThreads(unix.SYS_GETUID, 0, 0), ErrCgo)
+	return errors.Is(onAllThreads(unix.SYS_GETUID, 0, 0), errCgo)
 }
 
 // orders are what a process in the role "drop" does.

@@ -42,8 +42,8 @@ type Report struct {
 	NoNewPrivileges bool
 }
 
-// ErrCgo is a process that cannot give up its privileges on all threads.
-var ErrCgo = errors.New("this build uses cgo, which cannot give up privileges on all threads; build with CGO_ENABLED=0")
+// errCgo is a process that cannot give up its privileges on all threads.
+var errCgo = errors.New("this build uses cgo, which cannot give up privileges on all threads; build with CGO_ENABLED=0")
 
 // Drop gives up for good what this process may do beyond a normal user. Started as
 // root it becomes the given account; started as anyone else it stays who it is, in
@@ -74,7 +74,7 @@ func Drop(to IDs) (Report, error) {
 		}
 	}
 	err = forbidNewPrivileges()
-	if errors.Is(err, ErrCgo) && !report.Dropped {
+	if errors.Is(err, errCgo) && !report.Dropped {
 		report.NoNewPrivileges, want.noNewPrivileges, err = false, before.noNewPrivileges, nil
 	}
 	if err != nil {
@@ -185,7 +185,7 @@ func threadsError(_, _ uintptr, errno syscall.Errno) error {
 	case 0:
 		return nil
 	case syscall.ENOTSUP:
-		return ErrCgo
+		return errCgo
 	}
 	return errno
 }

@@ -7,10 +7,10 @@ import (
 	"unicode/utf8"
 )
 
-// Clean makes text from outside safe to show in one line of a terminal or a log:
+// clean makes text from outside safe to show in one line of a terminal or a log:
 // line ends and tabs become spaces, and whatever else is not printable (escape
 // sequences, direction marks, broken UTF-8) is written as Go would escape it.
-func Clean(s string) string {
+func clean(s string) string {
 	if isClean(s) {
 		return s
 	}
@@ -35,12 +35,12 @@ func isClean(s string) bool {
 	return utf8.ValidString(s) && strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0
 }
 
-// text is Clean with a bound on its length.
+// text is clean with a bound on its length.
 func text(s string) string {
 	if len(s) > maxText {
 		s = strings.ToValidUTF8(s[:maxText], "") + "…"
 	}
-	return Clean(s)
+	return clean(s)
 }
 
 // cut shortens s to width characters by its middle: the beginning of an error says

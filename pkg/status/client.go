@@ -89,7 +89,7 @@ func (c *Client) Wait(ctx context.Context, progress func(missing []string), name
 		select {
 		case <-next:
 		case <-ctx.Done():
-			return fmt.Errorf("wait: still missing %s: %w", Clean(few(missing)), context.Cause(ctx))
+			return fmt.Errorf("wait: still missing %s: %w", clean(few(missing)), context.Cause(ctx))
 		}
 	}
 }
@@ -164,11 +164,11 @@ func (r *rejection) Unwrap() error { return r.is }
 func refusal(command string, response *http.Response, body []byte) error {
 	var said errorAnswer
 	if json.Unmarshal(body, &said) != nil || said.Error == "" {
-		return fmt.Errorf("%s: Purser answered %s without a reason: is it another version than this one?", command, Clean(response.Status))
+		return fmt.Errorf("%s: Purser answered %s without a reason: is it another version than this one?", command, clean(response.Status))
 	}
 	lines := strings.Split(said.Error, "\n")
 	for i, line := range lines {
-		lines[i] = Clean(line)
+		lines[i] = clean(line)
 	}
 	r := &rejection{message: strings.Join(lines, "\n")}
 	switch response.StatusCode {

@@ -101,7 +101,7 @@ func (g *grid) prepare() {
 	for i, title := range g.header {
 		used := false
 		for _, row := range g.rows {
-			row[i].text = Clean(row[i].text)
+			row[i].text = clean(row[i].text)
 			used = used || row[i].text != ""
 		}
 		if !used {

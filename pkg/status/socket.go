@@ -19,8 +19,8 @@ import (
 // maxPath is the longest path of a Unix socket: sun_path with its final zero byte.
 const maxPath = 107
 
-// ErrRunning says that another Purser answers on the admin socket.
-var ErrRunning = errors.New("another Purser answers there")
+// errRunning says that another Purser answers on the admin socket.
+var errRunning = errors.New("another Purser answers there")
 
 // Listen binds the admin socket at path, to which every local user may connect:
 // who may do what is decided by Admin. It creates the folder if it is missing, and
@@ -77,7 +77,7 @@ func removeStale(path string) error {
 	switch {
 	case err == nil:
 		_ = conn.Close()
-		return ErrRunning
+		return errRunning
 	case !errors.Is(err, syscall.ECONNREFUSED):
 		return err
 	}

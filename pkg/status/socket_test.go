@@ -86,8 +86,8 @@ func TestSocketOfARunningPurserIsLeftAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer first.Close()
-	if _, err := Listen(path); !errors.Is(err, ErrRunning) {
-		t.Errorf("got %v, want %v", err, ErrRunning)
+	if _, err := Listen(path); !errors.Is(err, errRunning) {
+		t.Errorf("got %v, want %v", err, errRunning)
 	}
 	conn, err := net.Dial("unix", path)
 	if err != nil {

@@ -49,7 +49,7 @@ func (t Table) grid(b *strings.Builder, g grid) {
 // details are a line for each upstream that has more to say, below their grid.
 func (t Table) details(b *strings.Builder, r Report) {
 	for _, u := range r.Upstreams {
-		line := Clean(u.Name + ": " + u.Detail)
+		line := clean(u.Name + ": " + u.Detail)
 		if t.Width > 0 {
 			line = cut(line, t.Width)
 		}
@@ -65,23 +65,23 @@ func (t Table) head(b *strings.Builder, r Report) {
 	if !r.Ready {
 		colour = red
 	}
-	fmt.Fprintf(b, "purser %s, pid %d, up %s: %s\n", Clean(r.Version), r.PID, span(up), t.paint(colour, Clean(r.Line())))
+	fmt.Fprintf(b, "purser %s, pid %d, up %s: %s\n", clean(r.Version), r.PID, span(up), t.paint(colour, clean(r.Line())))
 	if r.Limited {
 		b.WriteString("only what you may have is shown; an administrator sees all\n")
 	}
 	if s := r.Sandbox; s != nil {
-		fmt.Fprintf(b, "sandbox: landlock %s, seccomp %s\n", Clean(s.Landlock), Clean(s.Seccomp))
+		fmt.Fprintf(b, "sandbox: landlock %s, seccomp %s\n", clean(s.Landlock), clean(s.Seccomp))
 		if len(s.Refused) > 0 {
-			fmt.Fprintln(b, t.paint(red, "the sandbox refused system calls: "+Clean(counts(s.Refused))))
+			fmt.Fprintln(b, t.paint(red, "the sandbox refused system calls: "+clean(counts(s.Refused))))
 		}
 	}
 	if r.Reload != nil && r.Reload.Error != "" {
 		message := fmt.Sprintf("the reload at %s failed, the configuration before it is still in force: %s",
-			t.clock(r.Reload.Time), Clean(r.Reload.Error))
+			t.clock(r.Reload.Time), clean(r.Reload.Error))
 		fmt.Fprintln(b, t.paint(red, message))
 	}
 	for _, notice := range r.Notices {
-		fmt.Fprintf(b, "notice: %s\n", Clean(notice))
+		fmt.Fprintf(b, "notice: %s\n", clean(notice))
 	}
 }
 

@@ -105,7 +105,7 @@ func TestCleanLeavesWordsAndEscapesTheRest(t *testing.T) {
 		{"zero", "a\x00b", `a\x00b`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if got := Clean(test.in); got != test.want {
+			if got := clean(test.in); got != test.want {
 				t.Errorf("got %q, want %q", got, test.want)
 			}
 		})
@@ -117,11 +117,11 @@ func FuzzCleanTextIsOnePrintableLine(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		got := Clean(s)
+		got := clean(s)
 		if !isClean(got) {
-			t.Errorf("Clean(%q) = %q is not clean", s, got)
+			t.Errorf("clean(%q) = %q is not clean", s, got)
 		}
-		if again := Clean(got); again != got {
+		if again := clean(got); again != got {
 			t.Errorf("cleaning %q twice makes %q", got, again)
 		}
 	})

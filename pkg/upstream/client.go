@@ -95,7 +95,7 @@ func roundTrip(transport *http.Transport, req *http.Request) (*Answer, error) {
 
 // Certificate is the client certificate as it was last presented, nil for none.
 func (c *Client) Certificate() *x509.Certificate {
-	if used, ok := c.keyring.kept.Last(); ok {
+	if used, ok := c.keyring.kept.last(); ok {
 		return used.leaf
 	}
 	return nil

@@ -50,8 +50,8 @@ func (k *Kept[T]) Get() (current T, loaded bool, fault error) {
 	return k.current, k.loaded, err
 }
 
-// Last returns what Get returned last, without a look at the files.
-func (k *Kept[T]) Last() (current T, loaded bool) {
+// last returns what Get returned last, without a look at the files.
+func (k *Kept[T]) last() (current T, loaded bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.current, k.loaded

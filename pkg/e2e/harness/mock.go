@@ -112,11 +112,6 @@ func (m *Mock) SetFaults(faults ...string) error {
 	return m.order(http.MethodPut, "faults", faults, nil)
 }
 
-// SetRoles replaces the roles, each NAME or NAME:LIFETIME.
-func (m *Mock) SetRoles(roles ...string) error {
-	return m.order(http.MethodPut, "roles", roles, nil)
-}
-
 // Requests is what the mock was asked.
 type Requests struct {
 	Connections, Total, Lists int

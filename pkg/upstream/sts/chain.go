@@ -28,9 +28,9 @@ import (
 	"github.com/purser-agent/purser/pkg/upstream"
 )
 
-// DefaultChain is the value of base.chain: the way in which the SDK finds keys for
+// defaultChain is the value of base.chain: the way in which the SDK finds keys for
 // any program.
-const DefaultChain = "default"
+const defaultChain = "default"
 
 // A chain finds keys as the SDK's default chain does, but for the metadata service and
 // container credentials, as the redirect would lead both back to Purser, and for programs,

@@ -64,7 +64,7 @@ func newChained(t *testing.T, change func(b *BaseOptions)) *place {
 	published := testkit.Serve(t, issuer)
 	token := testkit.File(t, "token", issuer.Token(published.URL, "web01", "aws", time.Now().Add(time.Hour)))
 	p := newPlace(t, mock.STSOptions{Providers: []mock.Provider{{Issuer: published.URL, Audience: "aws"}}}, func(o *Options, server *httptest.Server) {
-		o.Base = BaseOptions{Chain: DefaultChain}
+		o.Base = BaseOptions{Chain: defaultChain}
 		if change != nil {
 			change(&o.Base)
 		}
@@ -332,7 +332,7 @@ func TestTheChainWaitsForNoNamedPipe(t *testing.T) {
 func TestTheChainAsksThroughTheProxyOfTheUpstream(t *testing.T) {
 	h := newHome(t)
 	f := newForwarder(t)
-	p := newDistantPlace(t, f, func(o *Options) { o.Base = BaseOptions{Chain: DefaultChain, Profile: "hop"} })
+	p := newDistantPlace(t, f, func(o *Options) { o.Base = BaseOptions{Chain: defaultChain, Profile: "hop"} })
 	t.Setenv("AWS_ENDPOINT_URL_STS", "https://sts.invalid")
 	h.write(".aws/credentials", profile(p, "first", "alice"), 0o600)
 	h.write(".aws/config", "[profile hop]\nsource_profile = first\nrole_arn = arn:aws:iam::123456789012:role/hop\n", 0o600)

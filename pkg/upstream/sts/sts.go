@@ -71,8 +71,8 @@ func (b BaseOptions) check() (all []error) {
 		fault("base: missing: {credential: NAME}, {upstream: NAME} of one that grants a single credential, or {chain: default}")
 	case given > 1:
 		fault("base: has several of credential, upstream and chain; one of them says what to use")
-	case b.Chain != "" && b.Chain != DefaultChain:
-		fault("base.chain: %q is not known; there is %s", b.Chain, DefaultChain)
+	case b.Chain != "" && b.Chain != defaultChain:
+		fault("base.chain: %q is not known; there is %s", b.Chain, defaultChain)
 	case b.Credential != "":
 		if err := credential.CheckName(b.Credential); err != nil {
 			fault("base.credential: %w", err)
