@@ -263,32 +263,12 @@ func TestPromise5AReloadClosesADoorOnOpenConnections(t *testing.T) {
 	}
 }
 
-// lookWhile has four clients look at what is served while something is done.
-func lookWhile(t *testing.T, look func() error, do func()) {
-	t.Helper()
-	var clients sync.WaitGroup
-	defer clients.Wait()
-	life, stop := context.WithCancel(t.Context())
-	defer stop()
-	for range 4 {
-		clients.Go(func() {
-			for life.Err() == nil {
-				if err := look(); err != nil {
-					t.Error(err)
-					return
-				}
-			}
-		})
-	}
-	do()
-}
-
 func TestReloadsDoNotDisturbReaders(t *testing.T) {
 	_, url := startIMS(t, "web")
 	_, other := startIMS(t, "web")
 	r := startAgent(t, fromIMS(url))
 	r.waitReady()
-	lookWhile(t, func() error {
+	testkit.LookWhile(t, func() error {
 		if code, body := r.get("web"); code != http.StatusOK || !strings.Contains(body, "Success") {
 			return fmt.Errorf("got %d %s during a reload", code, body)
 		}
@@ -322,7 +302,7 @@ func TestPromise5NothingNewIsServedUnderOldGrants(t *testing.T) {
 	after := fmt.Sprintf("upstreams: {dc: {kind: ims, url: %q}, pay: {kind: ims, url: %q}}\ngrants: {everyone: {credentials: [pub]}}\n", url, secret)
 	r := startAgent(t, before)
 	r.waitReady()
-	lookWhile(t, func() error {
+	testkit.LookWhile(t, func() error {
 		if code, _ := r.get("payroll"); code != http.StatusNotFound {
 			return fmt.Errorf("got %d for what no grant gives", code)
 		}

@@ -4,13 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/purser-agent/purser/pkg/credential"
 	"github.com/purser-agent/purser/pkg/store"
+	"github.com/purser-agent/purser/pkg/testkit"
 )
 
 func key(name string) credential.Key { return credential.Key{Name: name} }
@@ -144,36 +144,23 @@ func TestReadersSeeOneWholeCredentialWhileItIsReplaced(t *testing.T) {
 		s.Put(key("web"), &credential.AWS{AccessKeyID: id, AccountID: id, Expires: time.Now().Add(time.Hour)})
 	}
 	put(0)
-	var readers sync.WaitGroup
-	stop := make(chan struct{})
-	for range 4 {
-		readers.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				got, err := s.Get(key("web"))
-				if err != nil {
-					t.Errorf("a reader got %v", err)
-					return
-				}
-				if keys := got.(*credential.AWS); keys.AccessKeyID != keys.AccountID {
-					t.Errorf("fields of two credentials in one answer: %+v", keys)
-					return
-				}
-			}
-		})
-	}
-	for i := range 10_000 {
-		put(i)
-		if i%100 == 0 {
-			s.Announce(key(fmt.Sprint("other", i)))
+	testkit.LookWhile(t, func() error {
+		got, err := s.Get(key("web"))
+		if err != nil {
+			return fmt.Errorf("a reader got %w", err)
 		}
-	}
-	close(stop)
-	readers.Wait()
+		if keys := got.(*credential.AWS); keys.AccessKeyID != keys.AccountID {
+			return fmt.Errorf("fields of two credentials in one answer: %+v", keys)
+		}
+		return nil
+	}, func() {
+		for i := range 10_000 {
+			put(i)
+			if i%100 == 0 {
+				s.Announce(key(fmt.Sprint("other", i)))
+			}
+		}
+	})
 }
 
 func TestGetDoesNotAllocate(t *testing.T) {

@@ -3,6 +3,7 @@ package upstream
 import (
 	"bytes"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -12,7 +13,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -254,29 +254,17 @@ func TestConcurrentRequestsNeverMixOldAndNewFiles(t *testing.T) {
 	f := newClientFiles(t)
 	client := f.client()
 	f.expect(client, "first")
-	done := make(chan struct{})
-	var requests sync.WaitGroup
-	for range 4 {
-		requests.Go(func() {
-			for {
-				select {
-				case <-done:
-					return
-				default:
-				}
-				if answer, err := client.Get(t.Context(), f.url); err != nil {
-					t.Errorf("a request failed during a rotation: %v", err)
-				} else if len(answer.Body) == 0 {
-					t.Error("a request went without a certificate")
-				}
-			}
-		})
-	}
-	for i := range 20 {
-		f.rotate(fmt.Sprint("certificate-", i))
-		time.Sleep(10 * time.Millisecond)
-	}
-	close(done)
-	requests.Wait()
+	testkit.LookWhile(t, func() error {
+		answer, err := client.Get(t.Context(), f.url)
+		if err == nil && len(answer.Body) == 0 {
+			err = errors.New("a request went without a certificate")
+		}
+		return err
+	}, func() {
+		for i := range 20 {
+			f.rotate(fmt.Sprint("certificate-", i))
+			time.Sleep(10 * time.Millisecond)
+		}
+	})
 	f.expect(client, "certificate-19")
 }

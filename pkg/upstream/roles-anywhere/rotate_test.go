@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -97,28 +96,15 @@ func TestABrokenRotationKeepsTheFormerPair(t *testing.T) {
 func TestThePairNeverMixesOldAndNew(t *testing.T) {
 	p := newPlace(t, mock.RolesAnywhereOptions{}, nil)
 	p.expect("web01")
-	done := make(chan struct{})
-	var requests sync.WaitGroup
-	for range 4 {
-		requests.Go(func() {
-			for {
-				select {
-				case <-done:
-					return
-				default:
-				}
-				if _, err := p.source.Fetch(t.Context(), credential.Key{Name: "demo"}); err != nil {
-					t.Errorf("a rotation broke a request: %v", err)
-				}
-			}
-		})
-	}
-	for i := range 30 {
-		p.rotate(fmt.Sprint("web", i))
-		time.Sleep(5 * time.Millisecond)
-	}
-	close(done)
-	requests.Wait()
+	testkit.LookWhile(t, func() error {
+		_, err := p.source.Fetch(t.Context(), credential.Key{Name: "demo"})
+		return err
+	}, func() {
+		for i := range 30 {
+			p.rotate(fmt.Sprint("web", i))
+			time.Sleep(5 * time.Millisecond)
+		}
+	})
 	p.expect("web29")
 }
 
