@@ -85,8 +85,13 @@ func (c *Control) record(r *http.Request, part, role string, status int, hits fa
 			c.requests.Fetches[role]++
 		}
 	}
-	if len(c.requests.Latest) == maxLatest {
-		c.requests.Latest = slices.Delete(c.requests.Latest, 0, 1)
+	c.requests.Latest = withLatest(c.requests.Latest, entry)
+}
+
+// withLatest is a record with one entry more, without the oldest where it is full.
+func withLatest[Entry any](record []Entry, entry Entry) []Entry {
+	if len(record) == maxLatest {
+		record = slices.Delete(record, 0, 1)
 	}
-	c.requests.Latest = append(c.requests.Latest, entry)
+	return append(record, entry)
 }

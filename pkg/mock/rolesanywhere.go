@@ -146,10 +146,7 @@ func (a *RolesAnywhere) answer(r *http.Request, body []byte, hits faults) reply 
 func (a *RolesAnywhere) note(call CreatedSession) {
 	a.asked.Lock()
 	defer a.asked.Unlock()
-	if len(a.sessions) == maxLatest {
-		a.sessions = slices.Delete(a.sessions, 0, 1)
-	}
-	a.sessions = append(a.sessions, call)
+	a.sessions = withLatest(a.sessions, call)
 }
 
 // A sessionCall is what a CreateSession call asks for.

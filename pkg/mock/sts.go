@@ -169,10 +169,7 @@ func (s *STS) bearer(r *http.Request, body []byte, form url.Values, now time.Tim
 func (s *STS) note(call Assumption) {
 	s.asked.Lock()
 	defer s.asked.Unlock()
-	if len(s.assumptions) == maxLatest {
-		s.assumptions = slices.Delete(s.assumptions, 0, 1)
-	}
-	s.assumptions = append(s.assumptions, call)
+	s.assumptions = withLatest(s.assumptions, call)
 }
 
 // judge checks the parameters, and then the role's trust.

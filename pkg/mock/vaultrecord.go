@@ -4,7 +4,6 @@ import (
 	"maps"
 	"net/http"
 	"regexp"
-	"slices"
 	"time"
 )
 
@@ -74,10 +73,7 @@ var loginPath = regexp.MustCompile(`(^|/)auth/.+/login(/|$)`)
 // note keeps a request. The caller holds state.
 func (v *Vault) note(c *vaultCall, path string, status int) {
 	r, limit := c.r, func(text string) string { return text[:min(len(text), maxText)] }
-	if len(v.record.Latest) == maxLatest {
-		v.record.Latest = slices.Delete(v.record.Latest, 0, 1)
-	}
-	v.record.Latest = append(v.record.Latest, VaultRequest{
+	v.record.Latest = withLatest(v.record.Latest, VaultRequest{
 		Time: c.now, Method: r.Method, Path: limit(path), Query: limit(r.URL.RawQuery), Namespace: limit(r.Header.Get("X-Vault-Namespace")),
 		Marked: r.Header.Get("X-Vault-Request") == "true", WrapTTL: limit(r.Header.Get("X-Vault-Wrap-TTL")), Agent: limit(r.UserAgent()), Status: status,
 	})
