@@ -1,5 +1,5 @@
-// Package testkit is what tests of several packages share. Of what is tested it
-// knows pkg/credential only, and no program imports it.
+// Package testkit is what tests of several packages share. Of what is tested it knows
+// pkg/credential only, and no program imports it.
 //
 // Stand-ins for services are in pkg/mock. What only one package needs stays in its tests.
 package testkit
