@@ -85,10 +85,11 @@ func processScene(t *testing.T) scene {
 	return scene{
 		upstreams: fmt.Sprintf("  tried: {kind: process, credentials: {web: {command: [%q]}}}\n", files.path("login")), given: "web",
 		fail: func(faults ...mock.Fault) {
-			files.put("fault", "")
+			kind := ""
 			for _, fault := range faults {
-				files.put("fault", string(fault.Kind))
+				kind = string(fault.Kind)
 			}
+			files.put("fault", kind) // at once: between two an attempt could succeed
 		},
 		asked: func() int {
 			text, _ := os.ReadFile(files.path("asked"))

@@ -43,6 +43,8 @@ func (c *Control) serve(w http.ResponseWriter, r *http.Request, part, role strin
 	hits := c.take(part, role)
 	status := 0
 	start := time.Now()
+	end := func() {} // after it was recorded, so that who sees it finds the request counted
+	defer func() { end() }()
 	defer func() { c.record(r, part, role, status, hits, time.Since(start)) }()
 
 	if wait, ok := hits.find(Latency); ok && !pause(r.Context(), wait.Time) {
@@ -54,10 +56,10 @@ func (c *Control) serve(w http.ResponseWriter, r *http.Request, part, role strin
 		<-r.Context().Done()
 		panic(http.ErrAbortHandler)
 	case hits.has(Reset):
-		cut(w, "")
+		end = func() { cut(w, "") }
 		return
 	case hits.has(Garbage):
-		cut(w, "220 this is no HTTP "+secret(40)+"\r\n")
+		end = func() { cut(w, "220 this is no HTTP "+secret(40)+"\r\n") }
 		return
 	}
 	rep := answer(hits)
