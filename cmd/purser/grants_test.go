@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 
@@ -28,7 +29,8 @@ func TestCheckWarnsOfWhatEveryoneMayHaveByWhatTheUpstreamsGive(t *testing.T) {
 		if failed := checkUpstreams(t.Context(), sources, known, false, io.Discard); failed != 0 {
 			t.Fatalf("%d upstreams failed", failed)
 		}
-		if got := grantWarnings(t.Context(), loaded, sources, known); (len(got) == 1) != want || len(got) > 1 {
+		got := slices.DeleteFunc(grantWarnings(t.Context(), loaded, sources, known), func(w string) bool { return !strings.Contains(w, "everyone may have") })
+		if (len(got) == 1) != want || len(got) > 1 {
 			t.Errorf("%s: got %q", name, got)
 		}
 	}

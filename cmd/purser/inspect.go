@@ -19,11 +19,9 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
 
-	"github.com/purser-agent/purser/pkg/caller"
 	"github.com/purser-agent/purser/pkg/config"
 	"github.com/purser-agent/purser/pkg/credential"
 	"github.com/purser-agent/purser/pkg/helper"
-	"github.com/purser-agent/purser/pkg/policy"
 	"github.com/purser-agent/purser/pkg/redirect"
 	"github.com/purser-agent/purser/pkg/refresh"
 	"github.com/purser-agent/purser/pkg/store"
@@ -151,12 +149,11 @@ func check(ctx context.Context, c *config.Config, offline bool, out io.Writer) e
 	}
 	defer discard(maps.Values(sources.byName))
 	if len(sources.byName) == 0 {
-		file := append(c.Files, config.DefaultFile)[0]
-		fmt.Fprintf(out, "warning: no upstream is configured, so there is nothing to give to anybody; add one to upstreams in %s\n", file)
+		fmt.Fprintf(out, "warning: no upstream is configured, so there is nothing to give to anybody; add one to upstreams in %s\n", firstFile(c))
 	}
 	known := &store.Store{}
 	failed := checkUpstreams(ctx, sources, known, offline, out)
-	for _, warning := range grantWarnings(ctx, c, sources, known) {
+	for _, warning := range append(grantWarnings(ctx, c, sources, known), adminWarnings(ctx, c)...) {
 		fmt.Fprintln(out, "warning:", warning)
 	}
 	var misled error
@@ -167,13 +164,6 @@ func check(ctx context.Context, c *config.Config, offline bool, out io.Writer) e
 		return errors.Join(misled, fmt.Errorf("%d of %d upstreams failed", failed, len(sources.byName)))
 	}
 	return misled
-}
-
-// grantWarnings are what an operator should know about the grants, by what is known of
-// the upstreams.
-func grantWarnings(ctx context.Context, c *config.Config, sources *sources, known *store.Store) []string {
-	gate := policy.NewGate(known, nil, caller.Accounts{})
-	return append(gate.Prepare(ctx, grants(c, sources.byName)).Warnings, unmet(c, sources.byName)...)
 }
 
 // checkUpstreams tries each upstream after those that may give its base, and returns how

@@ -216,6 +216,7 @@ func (a *agent) swap(life context.Context, next *config.Config, rules *policy.Pr
 		l.loop.ListSoon() // after the others gave up their names
 	}
 	a.warn(rules.Warnings)
+	a.lookAtGrants()
 	if err := setLevel(next.Log.Level); err != nil {
 		a.log.Error().Err(err).Msg("log level not changed")
 	}

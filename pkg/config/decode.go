@@ -146,7 +146,7 @@ func (l *loader) section(at path, from any, into ...reflect.Value) {
 		if len(at) == 0 {
 			names = append(names, alppacaKeys...)
 		}
-		l.wrong(at.with(key), "unknown key %s%s%s", quote(key), in(at), didYouMean(key, names))
+		l.wrong(at.with(key), "unknown key %s%s%s", quote(key), in(at), DidYouMean(key, names))
 	}
 }
 
