@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"net/http"
 	"os"
@@ -94,12 +93,12 @@ func newAgent(c *config.Config, log zerolog.Logger, keys *localKeys, listeners [
 	a.telemetry = telemetry.New(a.telemetryOptions())
 	sources, err := openSources(c.Upstreams, &a.store, a.surroundings())
 	if err != nil {
-		return nil, usageError{err}
+		return nil, usageError{located(c, err)}
 	}
 	loops := map[string]*refresh.Loop{}
 	for name, s := range sources.byName {
-		if err := s.Check(); err != nil {
-			return nil, usageError{fmt.Errorf("upstream %q: %w", name, err)}
+		if err := checkFiles(c, name, s); err != nil {
+			return nil, usageError{err}
 		}
 		a.lines[name] = a.newLine(name, c.Upstreams[name], s, sources.givers[name])
 		loops[name] = a.lines[name].loop

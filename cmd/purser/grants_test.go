@@ -26,7 +26,7 @@ func TestCheckWarnsOfWhatEveryoneMayHaveByWhatTheUpstreamsGive(t *testing.T) {
 			t.Fatal(err)
 		}
 		known := &store.Store{}
-		if failed := checkUpstreams(t.Context(), sources, known, false, io.Discard); failed != 0 {
+		if failed := checkUpstreams(t.Context(), loaded, sources, known, false, io.Discard); failed != 0 {
 			t.Fatalf("%d upstreams failed", failed)
 		}
 		got := slices.DeleteFunc(grantWarnings(t.Context(), loaded, sources, known), func(w string) bool { return !strings.Contains(w, "everyone may have") })

@@ -127,10 +127,6 @@ wrapping token, is left to it.`,
 // check says of each part of the configuration whether it works, and tries all of
 // them before it fails.
 func check(ctx context.Context, c *config.Config, offline bool, out io.Writer) error {
-	fmt.Fprintf(out, "configuration: ok (%s)\n", strings.Join(c.Files, ", "))
-	for _, notice := range c.Notices {
-		fmt.Fprintln(out, "notice:", notice)
-	}
 	who, err := serviceAccount(ctx, c, zerolog.Nop())
 	if err != nil {
 		return usageError{err}
@@ -145,14 +141,18 @@ func check(ctx context.Context, c *config.Config, offline bool, out io.Writer) e
 	}
 	sources, err := openSources(c.Upstreams, &store.Store{}, surroundings{programs: programs, log: zerolog.New(zerolog.SyncWriter(told{out}))})
 	if err != nil {
-		return usageError{err}
+		return usageError{located(c, err)}
+	}
+	fmt.Fprintf(out, "configuration: ok (%s)\n", strings.Join(c.Files, ", "))
+	for _, notice := range c.Notices {
+		fmt.Fprintln(out, "notice:", notice)
 	}
 	defer discard(maps.Values(sources.byName))
 	if len(sources.byName) == 0 {
 		fmt.Fprintf(out, "warning: no upstream is configured, so there is nothing to give to anybody; add one to upstreams in %s\n", firstFile(c))
 	}
 	known := &store.Store{}
-	failed := checkUpstreams(ctx, sources, known, offline, out)
+	failed := checkUpstreams(ctx, c, sources, known, offline, out)
 	for _, warning := range append(grantWarnings(ctx, c, sources, known), adminWarnings(ctx, c)...) {
 		fmt.Fprintln(out, "warning:", warning)
 	}
@@ -168,7 +168,7 @@ func check(ctx context.Context, c *config.Config, offline bool, out io.Writer) e
 
 // checkUpstreams tries each upstream after those that may give its base, and returns how
 // many failed. The names that they give are known then.
-func checkUpstreams(ctx context.Context, sources *sources, known *store.Store, offline bool, out io.Writer) (failed int) {
+func checkUpstreams(ctx context.Context, c *config.Config, sources *sources, known *store.Store, offline bool, out io.Writer) (failed int) {
 	loops := map[string]*refresh.Loop{}
 	for name, s := range sources.byName {
 		loops[name] = refresh.New(refresh.Options{Upstream: name, Source: s, Store: &store.Store{}, Claims: &refresh.Claims{}, Log: zerolog.Nop()})
@@ -176,7 +176,7 @@ func checkUpstreams(ctx context.Context, sources *sources, known *store.Store, o
 	sources.connect(loops)
 	spared := map[string]string{}
 	for _, name := range sources.names() {
-		err := sources.byName[name].Check()
+		err := checkFiles(c, name, sources.byName[name])
 		if spared[name] = spare(sources, name, spared); offline {
 			spared[name] = "--offline"
 		}
