@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,7 +16,6 @@ import (
 
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
-	"github.com/spf13/cobra/doc"
 
 	"github.com/purser-agent/purser/pkg/config"
 	"github.com/purser-agent/purser/pkg/credential"
@@ -321,38 +319,3 @@ func describeFetched(fetched map[credential.Key]credential.Credential) (lines []
 }
 
 func indent(text string) string { return "  " + strings.ReplaceAll(text, "\n", "\n  ") }
-
-func versionCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the version",
-		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Println("purser", version)
-			return err
-		},
-	}
-}
-
-func manCommand() *cobra.Command {
-	var folder string
-	c := &cobra.Command{
-		Use:   "man",
-		Short: "Print the manual page, or write one page per command to a folder",
-	}
-	c.Flags().StringVar(&folder, "folder", "", "write purser.1 and one page for each command there")
-	_ = c.MarkFlagDirname("folder")
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		header := &doc.GenManHeader{Title: "PURSER", Section: "1", Source: "Purser " + version, Manual: "Purser manual"}
-		c.Root().DisableAutoGenTag = true // the same bytes for the same version
-		if folder != "" {
-			return doc.GenManTree(c.Root(), header, folder)
-		}
-		var page bytes.Buffer
-		if err := doc.GenMan(c.Root(), header, &page); err != nil {
-			return err
-		}
-		_, err := page.WriteTo(os.Stdout)
-		return err
-	}
-	return c
-}
