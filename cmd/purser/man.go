@@ -85,13 +85,14 @@ func manualPage(c *cobra.Command) ([]byte, error) {
 
 // commandsOf is a section with what each command is for.
 func commandsOf(c *cobra.Command) string {
-	section := ".SH COMMANDS\n"
+	var section strings.Builder
+	section.WriteString(".SH COMMANDS\n")
 	for _, below := range c.Commands() {
 		if below.IsAvailableCommand() {
-			section += entry(pageName(below)+"(1)", below.Short)
+			section.WriteString(entry(pageName(below)+"(1)", below.Short))
 		}
 	}
-	return section
+	return section.String()
 }
 
 func entry(tag, text string) string {
