@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"net/http"
 	"os"
@@ -45,6 +44,7 @@ type agent struct {
 	helperless <-chan struct{}  // closed when a helper has ended that cannot be replaced
 	depot      *handover.Depot  // nil where nothing is carried over a restart
 	moved      chan struct{}    // something to carry has changed
+	learned    chan struct{}    // it is known anew what there is to grant
 	accounts   *caller.Accounts
 	listeners  []*server.Listener
 
@@ -87,18 +87,18 @@ type front struct {
 func newAgent(c *config.Config, log zerolog.Logger, keys *localKeys, listeners []*server.Listener, resolver *caller.Resolver, programs upstream.Programs) (*agent, error) {
 	a := &agent{
 		log: log, keys: keys, resolver: resolver, programs: programs, host: hostIdentity(), started: time.Now(), listeners: listeners,
-		accounts: accountsBy(programs), config: c, lines: map[string]*line{}, moved: make(chan struct{}, 1),
+		accounts: accountsBy(programs), config: c, lines: map[string]*line{}, moved: make(chan struct{}, 1), learned: make(chan struct{}, 1),
 	}
 	a.ready = status.NewReadiness(a.missing)
 	a.telemetry = telemetry.New(a.telemetryOptions())
 	sources, err := openSources(c.Upstreams, &a.store, a.surroundings())
 	if err != nil {
-		return nil, usageError{err}
+		return nil, usageError{located(c, err)}
 	}
 	loops := map[string]*refresh.Loop{}
 	for name, s := range sources.byName {
-		if err := s.Check(); err != nil {
-			return nil, usageError{fmt.Errorf("upstream %q: %w", name, err)}
+		if err := checkFiles(c, name, s); err != nil {
+			return nil, usageError{err}
 		}
 		a.lines[name] = a.newLine(name, c.Upstreams[name], s, sources.givers[name])
 		loops[name] = a.lines[name].loop
@@ -241,8 +241,21 @@ func (a *agent) progress() {
 			l.loop.Look()
 		}
 	}
-	a.store.SetComplete(!slices.ContainsFunc(a.loops(), func(l *refresh.Loop) bool { return !l.Answered() }))
+	complete := !slices.ContainsFunc(a.loops(), func(l *refresh.Loop) bool { return !l.Answered() })
+	before := a.store.Complete()
+	a.store.SetComplete(complete)
+	if complete && !before {
+		a.lookAtGrants()
+	}
 	a.ready.Changed()
+}
+
+// lookAtGrants has the grants compared with what there is.
+func (a *agent) lookAtGrants() {
+	select {
+	case a.learned <- struct{}{}:
+	default:
+	}
 }
 
 // missing names what is required and not in stock.
@@ -261,22 +274,23 @@ func (a *agent) alive() bool {
 // resolveEvery is how often the accounts of the grants are looked up.
 const resolveEvery = 5 * time.Minute
 
-// watchAccounts follows the user database. It says what is new only.
-func (a *agent) watchAccounts(ctx context.Context) {
+// watchGrants follows the user database and what the upstreams give. Of what there is to
+// warn about it says what is new only; accounts is what was said of these.
+func (a *agent) watchGrants(ctx context.Context, accounts []string) {
 	ticker := time.NewTicker(resolveEvery)
 	defer ticker.Stop()
-	var before []string
+	said := accounts
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
+			accounts = a.gate.Resolve(ctx)
+		case <-a.learned:
 		}
-		warnings := a.gate.Resolve(ctx)
-		if !slices.Equal(warnings, before) {
-			a.warn(warnings)
-		}
-		before = warnings
+		now := slices.Concat(accounts, a.gate.Gaps(config.DidYouMean))
+		a.warn(slices.DeleteFunc(slices.Clone(now), func(w string) bool { return slices.Contains(said, w) }))
+		said = now
 	}
 }
 

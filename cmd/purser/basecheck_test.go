@@ -42,12 +42,13 @@ func TestCheckSaysWhichUpstreamABaseCannotBeHadFrom(t *testing.T) {
 			_, url := startIMS(t, "web")
 			text = strings.Replace(text, "grants: {", "  other: {kind: ims, url: '"+url+"'}\ngrants: {", 1)
 		}
-		sources, err := openSources(loadText(t, text).Upstreams, &store.Store{}, surroundings{log: zerolog.Nop()})
+		loaded := loadText(t, text)
+		sources, err := openSources(loaded.Upstreams, &store.Store{}, surroundings{log: zerolog.Nop()})
 		if err != nil {
 			t.Fatal(err)
 		}
 		var said bytes.Buffer
-		checkUpstreams(t.Context(), sources, &store.Store{}, false, &said)
+		checkUpstreams(t.Context(), loaded, sources, &store.Store{}, false, &said)
 		if !strings.Contains(said.String(), step.want+"\n") {
 			t.Errorf("%s: got\n%swant %s", step.name, &said, step.want)
 		}

@@ -193,7 +193,8 @@ func givers(upstreams map[string]config.Upstream, declared map[credential.Key]st
 			continue
 		case from != "":
 			if _, ok := upstreams[from]; !ok {
-				return nil, fmt.Errorf("upstream %q: %s.upstream: there is no upstream %q", name, baseKey(upstreams[name]), from)
+				near := config.DidYouMean(from, slices.Collect(maps.Keys(upstreams)))
+				return nil, baseError(upstreams, name, ".upstream", "there is no upstream %q%s", from, near)
 			}
 			found[name] = []string{from}
 		case holder != "":
@@ -202,7 +203,7 @@ func givers(upstreams map[string]config.Upstream, declared map[credential.Key]st
 			}
 			found[name] = []string{holder}
 		case len(listing) == 0:
-			return nil, fmt.Errorf("upstream %q: %s.credential: no upstream gives a credential %q", name, baseKey(upstreams[name]), wanted)
+			return nil, baseError(upstreams, name, ".credential", "no upstream gives a credential %q%s", wanted, config.DidYouMean(wanted, names(declared)))
 		default:
 			found[name] = listing
 		}
@@ -212,22 +213,29 @@ func givers(upstreams map[string]config.Upstream, declared map[credential.Key]st
 	}
 	for _, name := range slices.Sorted(maps.Keys(found)) {
 		if round := circle(found, name, nil); round != nil {
-			return nil, fmt.Errorf("upstream %q: %s: it is its own base, by way of %s", name, baseKey(upstreams[name]), strings.Join(round, ", "))
+			return nil, baseError(upstreams, name, "", "it is its own base, by way of %s", strings.Join(round, ", "))
 		}
 	}
 	return found, nil
+}
+
+// names are those of some keys.
+func names(declared map[credential.Key]string) (all []string) {
+	for key := range declared {
+		all = append(all, key.Name)
+	}
+	return all
 }
 
 // checkType looks whether a declared base is what the upstream of a name works with.
 func checkType(upstreams map[string]config.Upstream, name, base, holder string) error {
 	giver, ok := upstreams[holder].Options.(tokenGiver)
 	isToken := ok && slices.Contains(giver.TokenNames(), base)
-	key := baseKey(upstreams[name])
 	switch wantsToken := upstreams[name].Options.(dependent).WantsToken(); {
 	case wantsToken && !isToken:
-		return fmt.Errorf("upstream %q: %s.credential: %q of upstream %q are AWS keys, and a token is needed, such as one of identity_tokens of kind vault", name, key, base, holder)
+		return baseError(upstreams, name, ".credential", "%q of upstream %q are AWS keys, and a token is needed, such as one of identity_tokens of kind vault", base, holder)
 	case isToken && !wantsToken:
-		return fmt.Errorf("upstream %q: %s.credential: %q of upstream %q is a token, and AWS keys are needed", name, key, base, holder)
+		return baseError(upstreams, name, ".credential", "%q of upstream %q is a token, and AWS keys are needed", base, holder)
 	}
 	return nil
 }

@@ -10,7 +10,6 @@ import (
 
 	"github.com/purser-agent/purser/pkg/awsapi"
 	"github.com/purser-agent/purser/pkg/caller"
-	"github.com/purser-agent/purser/pkg/config"
 	"github.com/purser-agent/purser/pkg/credential"
 	"github.com/purser-agent/purser/pkg/refresh"
 )
@@ -54,25 +53,6 @@ func asker(c caller.Identity) refresh.Asker {
 		user = strings.TrimSuffix(owner, ".service")
 	}
 	return refresh.Asker{User: user, Unit: c.Unit}
-}
-
-// unmet are the grants of roles on demand that no upstream may be asked for.
-func unmet(c *config.Config, byName map[string]source) (warnings []string) {
-	var patterns []awsapi.RolePattern
-	for _, s := range byName {
-		if d, ok := s.(interface{ Patterns() []awsapi.RolePattern }); ok {
-			patterns = append(patterns, d.Patterns()...)
-		}
-	}
-	for _, grant := range slices.Sorted(maps.Keys(c.Grants)) {
-		for _, role := range c.Grants[grant].Credentials {
-			met := func(p awsapi.RolePattern) bool { return p.Overlaps(awsapi.RolePattern(role)) }
-			if credential.IsRoleARN(role) && !strings.ContainsAny(role, `[\`) && !slices.ContainsFunc(patterns, met) {
-				warnings = append(warnings, fmt.Sprintf("grant %q: %s gives nothing: no upstream has it in on_demand", grant, role))
-			}
-		}
-	}
-	return warnings
 }
 
 // checkDemand reports two upstreams that could both be asked for one role on demand:

@@ -30,7 +30,7 @@ func serviceAccount(ctx context.Context, c *config.Config, log zerolog.Logger) (
 	var accounts caller.Accounts
 	uid, err := accounts.UID(ctx, c.User)
 	if err != nil {
-		return account{}, fmt.Errorf("user: %w; create the account or set user: to one that exists", err)
+		return account{}, c.Wrong(fmt.Errorf("%w; create the account or set user: to one that exists", err), "user")
 	}
 	gid, err := accounts.GID(ctx, c.Group)
 	if err != nil && c.GroupFallback != "" {
@@ -39,7 +39,7 @@ func serviceAccount(ctx context.Context, c *config.Config, log zerolog.Logger) (
 		}
 	}
 	if err != nil {
-		return account{}, fmt.Errorf("group: %w; create the group or set group: to one that exists", err)
+		return account{}, c.Wrong(fmt.Errorf("%w; create the group or set group: to one that exists", err), "group")
 	}
 	groups, err := accounts.Groups(ctx, c.User)
 	if err != nil && !errors.Is(err, caller.ErrUnknownAccount) { // a uid without an account is in none

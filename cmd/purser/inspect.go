@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,13 +16,10 @@ import (
 
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
-	"github.com/spf13/cobra/doc"
 
-	"github.com/purser-agent/purser/pkg/caller"
 	"github.com/purser-agent/purser/pkg/config"
 	"github.com/purser-agent/purser/pkg/credential"
 	"github.com/purser-agent/purser/pkg/helper"
-	"github.com/purser-agent/purser/pkg/policy"
 	"github.com/purser-agent/purser/pkg/redirect"
 	"github.com/purser-agent/purser/pkg/refresh"
 	"github.com/purser-agent/purser/pkg/store"
@@ -129,10 +125,6 @@ wrapping token, is left to it.`,
 // check says of each part of the configuration whether it works, and tries all of
 // them before it fails.
 func check(ctx context.Context, c *config.Config, offline bool, out io.Writer) error {
-	fmt.Fprintf(out, "configuration: ok (%s)\n", strings.Join(c.Files, ", "))
-	for _, notice := range c.Notices {
-		fmt.Fprintln(out, "notice:", notice)
-	}
 	who, err := serviceAccount(ctx, c, zerolog.Nop())
 	if err != nil {
 		return usageError{err}
@@ -147,16 +139,19 @@ func check(ctx context.Context, c *config.Config, offline bool, out io.Writer) e
 	}
 	sources, err := openSources(c.Upstreams, &store.Store{}, surroundings{programs: programs, log: zerolog.New(zerolog.SyncWriter(told{out}))})
 	if err != nil {
-		return usageError{err}
+		return usageError{located(c, err)}
+	}
+	fmt.Fprintf(out, "configuration: ok (%s)\n", strings.Join(c.Files, ", "))
+	for _, notice := range c.Notices {
+		fmt.Fprintln(out, "notice:", notice)
 	}
 	defer discard(maps.Values(sources.byName))
 	if len(sources.byName) == 0 {
-		file := append(c.Files, config.DefaultFile)[0]
-		fmt.Fprintf(out, "warning: no upstream is configured, so there is nothing to give to anybody; add one to upstreams in %s\n", file)
+		fmt.Fprintf(out, "warning: no upstream is configured, so there is nothing to give to anybody; add one to upstreams in %s\n", firstFile(c))
 	}
 	known := &store.Store{}
-	failed := checkUpstreams(ctx, sources, known, offline, out)
-	for _, warning := range grantWarnings(ctx, c, sources, known) {
+	failed := checkUpstreams(ctx, c, sources, known, offline, out)
+	for _, warning := range append(grantWarnings(ctx, c, sources, known), adminWarnings(ctx, c)...) {
 		fmt.Fprintln(out, "warning:", warning)
 	}
 	var misled error
@@ -169,16 +164,9 @@ func check(ctx context.Context, c *config.Config, offline bool, out io.Writer) e
 	return misled
 }
 
-// grantWarnings are what an operator should know about the grants, by what is known of
-// the upstreams.
-func grantWarnings(ctx context.Context, c *config.Config, sources *sources, known *store.Store) []string {
-	gate := policy.NewGate(known, nil, caller.Accounts{})
-	return append(gate.Prepare(ctx, grants(c, sources.byName)).Warnings, unmet(c, sources.byName)...)
-}
-
 // checkUpstreams tries each upstream after those that may give its base, and returns how
 // many failed. The names that they give are known then.
-func checkUpstreams(ctx context.Context, sources *sources, known *store.Store, offline bool, out io.Writer) (failed int) {
+func checkUpstreams(ctx context.Context, c *config.Config, sources *sources, known *store.Store, offline bool, out io.Writer) (failed int) {
 	loops := map[string]*refresh.Loop{}
 	for name, s := range sources.byName {
 		loops[name] = refresh.New(refresh.Options{Upstream: name, Source: s, Store: &store.Store{}, Claims: &refresh.Claims{}, Log: zerolog.Nop()})
@@ -186,7 +174,7 @@ func checkUpstreams(ctx context.Context, sources *sources, known *store.Store, o
 	sources.connect(loops)
 	spared := map[string]string{}
 	for _, name := range sources.names() {
-		err := sources.byName[name].Check()
+		err := checkFiles(c, name, sources.byName[name])
 		if spared[name] = spare(sources, name, spared); offline {
 			spared[name] = "--offline"
 		}
@@ -331,38 +319,3 @@ func describeFetched(fetched map[credential.Key]credential.Credential) (lines []
 }
 
 func indent(text string) string { return "  " + strings.ReplaceAll(text, "\n", "\n  ") }
-
-func versionCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the version",
-		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Println("purser", version)
-			return err
-		},
-	}
-}
-
-func manCommand() *cobra.Command {
-	var folder string
-	c := &cobra.Command{
-		Use:   "man",
-		Short: "Print the manual page, or write one page per command to a folder",
-	}
-	c.Flags().StringVar(&folder, "folder", "", "write purser.1 and one page for each command there")
-	_ = c.MarkFlagDirname("folder")
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		header := &doc.GenManHeader{Title: "PURSER", Section: "1", Source: "Purser " + version, Manual: "Purser manual"}
-		c.Root().DisableAutoGenTag = true // the same bytes for the same version
-		if folder != "" {
-			return doc.GenManTree(c.Root(), header, folder)
-		}
-		var page bytes.Buffer
-		if err := doc.GenMan(c.Root(), header, &page); err != nil {
-			return err
-		}
-		_, err := page.WriteTo(os.Stdout)
-		return err
-	}
-	return c
-}

@@ -72,9 +72,11 @@ func rootCommand() *cobra.Command {
 unmodified SDKs in the words of the cloud's metadata service.
 
 Exit codes: 0 good, 1 failed, 2 wrong usage or configuration, 3 not running.`,
+		Version:       version,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
+	root.SetVersionTemplate("purser {{.Version}}\n") // what `purser version` prints
 	root.AddCommand(
 		serveCommand(), checkCommand(), configCommand(),
 		statusCommand(), refreshCommand(), waitCommand(), reloadCommand(),

@@ -63,7 +63,7 @@ func (a *agent) tryReload(ctx, life context.Context, load func() (*config.Config
 	}
 	sources, err := openSources(next.Upstreams, &a.store, a.surroundings())
 	if err != nil {
-		return err
+		return located(next, err)
 	}
 	if err := a.sandbox.Check(laterNeeds(next, sources.byName)); err != nil {
 		return fmt.Errorf("%w; this needs a restart, nothing was changed", err)
@@ -76,7 +76,7 @@ func (a *agent) tryReload(ctx, life context.Context, load func() (*config.Config
 		return err
 	}
 	added := a.changed(next, sources)
-	if err := try(ctx, added); err != nil {
+	if err := try(ctx, next, added); err != nil {
 		discard(func(yield func(source) bool) {
 			for _, l := range added {
 				if !yield(l.source) {
@@ -133,11 +133,11 @@ func needRestart(present, next *config.Config) (keys []string) {
 }
 
 // try has every line fetch once, after those that may give its base.
-func try(ctx context.Context, lines map[string]*line) error {
+func try(ctx context.Context, c *config.Config, lines map[string]*line) error {
 	tried := map[string]chan struct{}{}
 	for name, l := range lines {
-		if err := l.source.Check(); err != nil {
-			return fmt.Errorf("upstream %q: %w", name, err)
+		if err := checkFiles(c, name, l.source); err != nil {
+			return err
 		}
 		tried[name] = make(chan struct{})
 	}
@@ -216,6 +216,7 @@ func (a *agent) swap(life context.Context, next *config.Config, rules *policy.Pr
 		l.loop.ListSoon() // after the others gave up their names
 	}
 	a.warn(rules.Warnings)
+	a.lookAtGrants()
 	if err := setLevel(next.Log.Level); err != nil {
 		a.log.Error().Err(err).Msg("log level not changed")
 	}

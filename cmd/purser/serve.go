@@ -256,7 +256,7 @@ func (a *agent) run(life context.Context, b *bound, hangups <-chan os.Signal, lo
 	parts.Go(func() { failed(admin.Serve(ctx, b.admin)) })
 	parts.Go(func() { a.ready.Run(ctx) })
 	parts.Go(func() { failed(a.awaitReady(ctx, start.Ready.Timeout)) })
-	parts.Go(func() { a.watchAccounts(ctx) })
+	parts.Go(func() { a.watchGrants(ctx, rules.Warnings) })
 	parts.Go(func() { a.watchRefusals(ctx) })
 	parts.Go(func() { tuneGarbage(ctx) })
 	parts.Go(func() { failed(a.watchHelper(ctx)) })

@@ -200,7 +200,7 @@ func (a *alppaca) handler(handler map[string]any) {
 	known := []string{"args", "class", "kwargs", "module"}
 	for _, key := range slices.Sorted(maps.Keys(handler)) {
 		if !slices.Contains(known, key) {
-			a.wrong(at.with(key), "unknown key %s%s%s", quote(key), in(at), didYouMean(key, known))
+			a.wrong(at.with(key), "unknown key %s%s%s", quote(key), in(at), DidYouMean(key, known))
 		}
 	}
 	module, class := handler["module"], handler["class"]

@@ -61,7 +61,7 @@ func (l *loader) oneOf(at path, value string, known []string) bool {
 		return true
 	}
 	l.reject(at, "unknown value %s for %s%s; known: %s",
-		quote(value), at, didYouMean(value, known), strings.Join(known, ", "))
+		quote(value), at, DidYouMean(value, known), strings.Join(known, ", "))
 	return false
 }
 

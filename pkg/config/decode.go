@@ -32,7 +32,11 @@ var forms = map[reflect.Type]string{
 // wrongType notes that a value has another form than its key demands. It does not
 // show the value.
 func (l *loader) wrongType(at path, from any, want string) {
-	l.wrong(at, "wrong type for %s: %s instead of %s", at, describe(from), want)
+	hint := ""
+	if text, ok := from.(string); ok && strings.HasPrefix(want, "a section") && glued.MatchString(text) {
+		hint = "; a blank is missing after its colon"
+	}
+	l.wrong(at, "wrong type for %s: %s instead of %s%s", at, describe(from), want, hint)
 }
 
 // describe tells the form of a value.
@@ -146,7 +150,11 @@ func (l *loader) section(at path, from any, into ...reflect.Value) {
 		if len(at) == 0 {
 			names = append(names, alppacaKeys...)
 		}
-		l.wrong(at.with(key), "unknown key %s%s%s", quote(key), in(at), didYouMean(key, names))
+		if before, _, ok := strings.Cut(key, ":"); ok && slices.Contains(names, before) { // what follows may be a secret
+			l.wrong(at.with(key), "unknown key %q%s; a blank is missing after the colon", before+":...", in(at))
+			continue
+		}
+		l.wrong(at.with(key), "unknown key %s%s%s", quote(key), in(at), DidYouMean(key, names))
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -139,34 +138,6 @@ func badText(text []byte) (line int, ok bool) {
 	}
 	return 0, true
 }
-
-var (
-	yamlError     = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)`)
-	unknownAnchor = regexp.MustCompile(`unknown anchor '(.*)'`)
-	// In errors of its parser, unlike those of its scanner, the library counts lines
-	// from 0. These are the parser's.
-	countsFromZero = regexp.MustCompile(`^did not find expected (key|node content|<|'-'|',')`)
-)
-
-// syntax says what an error of the YAML library means. The name of an anchor is not
-// repeated: an unquoted password that starts with * is taken for one.
-func syntax(err error, text []byte) (line int, why string) {
-	why = "this is not YAML"
-	if found := yamlError.FindStringSubmatch(err.Error()); found != nil {
-		line, _ = strconv.Atoi(found[1])
-		why = found[2]
-	}
-	if anchor := unknownAnchor.FindStringSubmatch(why); anchor != nil {
-		before, _, _ := bytes.Cut(text, []byte("*"+anchor[1]))
-		return 1 + bytes.Count(before, []byte("\n")), noAnchors
-	}
-	if line == 0 || countsFromZero.MatchString(why) {
-		line++
-	}
-	return line, why
-}
-
-const noAnchors = "anchors and aliases are not supported; quote a text that starts with & or *"
 
 // value turns a node into the Go value that its form says: a map, a list, or a
 // scalar.

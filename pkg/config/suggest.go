@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// didYouMean ends a message about an unknown word with the nearest known one, if
+// DidYouMean ends a message about an unknown word with the nearest known one, if
 // one is near.
-func didYouMean(word string, known []string) string {
+func DidYouMean(word string, known []string) string {
 	if near := nearest(word, known); near != "" {
 		return "; did you mean " + quote(near) + "?"
 	}

@@ -67,7 +67,7 @@ func TestPromise4And9VaultInTrouble(t *testing.T) {
 		{"POST", "vault/seal", nil, "Vault is sealed; somebody must unseal it"},
 		{"POST", "vault/unseal", nil, ""},
 		{"PUT", "faults", []string{"code=AccessDenied"}, "the role behind aws/sts/web is not assumable by Vault (AccessDenied)"},
-		{"PUT", "faults", []string{"hang"}, "timeout awaiting response headers"},
+		{"PUT", "faults", []string{"hang"}, "(timeouts.header)"},
 		{"PUT", "faults", []string{"reset"}, "connection reset by peer"},
 		{"PUT", "faults", []string{}, ""},
 		{"PUT", "vault/policies/purser", []any{}, `permission denied on aws/sts/web: a policy of the token must allow "read" there`},

@@ -36,7 +36,11 @@ func (a *Answer) Check() error {
 	if a.Status >= 200 && a.Status < 300 {
 		return nil
 	}
-	return statusError(a.tried, a.Status, a.Header, a.received)
+	e := statusError(a.tried, a.Status, a.Header, a.received)
+	if a.WantsHTTPS() {
+		e.Err = fmt.Errorf("%w: the server may speak HTTPS; use https://", e.Err)
+	}
+	return e
 }
 
 // Errorf returns an *Error that says what is wrong with the content of an answer.

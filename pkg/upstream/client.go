@@ -73,6 +73,7 @@ func (c *Client) Do(req *http.Request) (*Answer, error) {
 	// other will; this ends it.
 	transport.CloseIdleConnections()
 	e := classify(ctx, tried, err, time.Since(start))
+	c.explain(e)
 	if e.Kind == ClassTLS {
 		e.Err = fmt.Errorf("%w%s", e.Err, c.keyring.hint(transport, fault))
 	}

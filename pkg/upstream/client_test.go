@@ -127,7 +127,7 @@ func TestFaultsOfTheConnectionHaveTheirClass(t *testing.T) {
 		{"closed at once", func(net.Conn) {}, ClassTransport, ""},
 		{"closed after the request", readRequest, ClassTransport, "closed without an answer"},
 		{"reset", func(conn net.Conn) { readRequest(conn); _ = conn.(*net.TCPConn).SetLinger(0) }, ClassTransport, "reset"},
-		{"silent", func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) }, ClassTimeout, "awaiting response headers"},
+		{"silent", func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) }, ClassTimeout, "no answer within 1s (timeouts.header)"},
 		{"not HTTP", saying("220 " + confidential + "\r\n"), ClassMalformed, "not valid HTTP"},
 		{"broken header", saying("HTTP/1.1 200 OK\r\n" + confidential + "\r\n\r\n"), ClassMalformed, "not valid HTTP"},
 		{"broken status", saying("HTTP/1.1 " + confidential + "\r\n\r\n"), ClassMalformed, "not valid HTTP"},

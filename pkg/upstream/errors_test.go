@@ -3,7 +3,10 @@ package upstream
 import (
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -107,5 +110,24 @@ func TestErrorTextIsOneBoundedLine(t *testing.T) {
 	got := e.Error()
 	if len(got) > 600 || strings.ContainsAny(got, "\n\x1b") || !strings.HasSuffix(got, "ü...") {
 		t.Errorf("got %d bytes: %q", len(got), got)
+	}
+}
+
+func TestAServerThatSpeaksHTTPSIsTold(t *testing.T) {
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	defer server.Close()
+	const hint = "answered 400 Bad Request: the server may speak HTTPS; use https://"
+	_, fault := get(t, newClient(t, quick()), strings.Replace(server.URL, "https://", "http://", 1))
+	if fault == nil || !strings.HasSuffix(fault.Error(), hint) {
+		t.Errorf("got %v, want ...%s", fault, hint)
+	}
+	nginx := "<center>The plain HTTP request was sent to HTTPS port</center>" + confidential
+	for tried, want := range map[string]bool{"GET http://a/": true, "GET https://a/": false} {
+		a := &Answer{Status: 400, Body: []byte(nginx), tried: tried}
+		if err := a.Check(); strings.HasSuffix(err.Error(), hint) != want || strings.Contains(err.Error(), confidential) {
+			t.Errorf("%s: got %v", tried, err)
+		}
 	}
 }

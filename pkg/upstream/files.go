@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,8 +21,25 @@ import (
 // takes a quarter of it.
 const maxFile = 1 << 20
 
+// A FileError says what is wrong with a file.
+type FileError struct {
+	Path string
+	Err  error // does not begin with the path
+}
+
+// Error implements error.
+func (e *FileError) Error() string {
+	if errors.Is(e.Err, fs.ErrNotExist) {
+		return e.Path + " does not exist"
+	}
+	return e.Path + ": " + e.Err.Error()
+}
+
+// Unwrap returns the cause.
+func (e *FileError) Unwrap() error { return e.Err }
+
 // CheckReadable reports each file that the current user cannot read, with its owner
-// and mode. A file that is read again later must be readable after root was given
+// and mode, as a FileError. A file that is read again later must be readable after root was given
 // up, so serve and check call this as Purser's own user.
 func CheckReadable(paths []string) error {
 	var all []error
@@ -30,10 +48,16 @@ func CheckReadable(paths []string) error {
 		if err == nil {
 			err = f.Close()
 		}
-		if errors.Is(err, fs.ErrPermission) {
-			err = fmt.Errorf("%s: %w", path, Denied(path, "read"))
+		if err == nil {
+			continue
 		}
-		all = append(all, err)
+		if wrapped, ok := errors.AsType[*fs.PathError](err); ok {
+			err = wrapped.Err
+		}
+		if errors.Is(err, fs.ErrPermission) {
+			err = Denied(path, "read")
+		}
+		all = append(all, &FileError{path, err})
 	}
 	return errors.Join(all...)
 }
@@ -47,7 +71,7 @@ func openFile(path string) (*os.File, error) {
 	}
 	info, err := f.Stat()
 	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s: not a regular file", path)
+		err = &fs.PathError{Op: "open", Path: path, Err: errors.New("not a regular file")}
 	}
 	if err != nil {
 		_ = f.Close()
@@ -109,13 +133,24 @@ func Denied(path, to string) error {
 			if info.IsDir() {
 				kind = "folder"
 			}
-			return fmt.Errorf("user %s may not %s it: the %s %s belongs to %s:%s with mode %04o",
-				me, to, kind, at, owner, group, info.Mode().Perm())
+			return fmt.Errorf("user %s may not %s it: the %s %s belongs to %s:%s with mode %04o%s",
+				me, to, kind, at, owner, group, info.Mode().Perm(), remedy(at, info.Mode(), to))
 		}
 		if at == filepath.Dir(at) {
 			return fmt.Errorf("user %s may not %s it: %w", me, to, err)
 		}
 	}
+}
+
+// remedy says what most often helps against the mode of what denies a file.
+func remedy(at string, mode fs.FileMode, to string) string {
+	switch {
+	case mode.IsRegular() && to == "read":
+		return fmt.Sprintf("; chgrp %s %s && chmod 640 %s", groupName(uint32(os.Getegid())), at, at)
+	case mode.IsDir() && mode.Perm() == 0 && slices.Contains([]string{"/home", "/root", "/run/user"}, at):
+		return "; the unit's ProtectHome= hides it, so put the file elsewhere, such as below /etc/purser"
+	}
+	return ""
 }
 
 func userName(uid uint32) string {

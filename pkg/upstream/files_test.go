@@ -61,7 +61,7 @@ func TestCheckReadableNamesOwnerAndMode(t *testing.T) {
 	t.Cleanup(func() { _ = os.Chmod(filepath.Dir(hidden), 0o700) })
 	for _, want := range []string{
 		locked + ": user ",
-		"may not read it: the file " + locked + " belongs to " + owner + " with mode 0200",
+		"may not read it: the file " + locked + " belongs to " + owner + " with mode 0200; chgrp " + groupName(uint32(os.Getegid())) + " " + locked + " && chmod 640 " + locked,
 		hidden + ": user ",
 		"may not read it: the folder " + filepath.Dir(hidden) + " belongs to " + owner + " with mode 0600",
 	} {
@@ -74,6 +74,26 @@ func TestCheckReadableNamesOwnerAndMode(t *testing.T) {
 	}
 }
 
+func TestWhatTheUnitHidesIsToldFromWrongModes(t *testing.T) {
+	for _, c := range []struct {
+		at   string
+		mode os.FileMode
+		want string
+	}{
+		{"/home", os.ModeDir, "; the unit's ProtectHome= hides it, so put the file elsewhere, such as below /etc/purser"},
+		{"/home", os.ModeDir | 0o700, ""},
+		{"/srv", os.ModeDir, ""},
+		{"/srv/pipe", os.ModeNamedPipe, ""},
+	} {
+		if got := remedy(c.at, c.mode, "read"); got != c.want {
+			t.Errorf("%s, %v: got %q, want %q", c.at, c.mode, got, c.want)
+		}
+	}
+	if got := remedy("/bin/x", 0o644, "run"); got != "" {
+		t.Errorf("a program: got %q", got)
+	}
+}
+
 func TestCheckReadableWaitsForNothing(t *testing.T) {
 	dir := t.TempDir()
 	pipe := filepath.Join(dir, "pipe")
@@ -83,7 +103,7 @@ func TestCheckReadableWaitsForNothing(t *testing.T) {
 	for path, want := range map[string]string{
 		pipe:                          "not a regular file",
 		dir:                           "not a regular file",
-		filepath.Join(dir, "missing"): "no such file",
+		filepath.Join(dir, "missing"): "does not exist",
 	} {
 		if err := CheckReadable([]string{path}); err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want ...%s", path, err, want)

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -163,6 +164,9 @@ func (s *Source) List(ctx context.Context) ([]credential.Key, error) {
 		names = found
 		return nil
 	})
+	if fault, ok := errors.AsType[*upstream.Error](err); ok && fault.Status == http.StatusNotFound {
+		return nil, fmt.Errorf("role list: %w; url must end before /meta-data/, mostly with /latest", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("role list: %w", err)
 	}

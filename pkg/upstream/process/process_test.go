@@ -171,7 +171,7 @@ func TestNobodyElseIsAskedFor(t *testing.T) {
 func TestCheckTriesProgramsAndFiles(t *testing.T) {
 	folder := t.TempDir()
 	s := open(t, Credential{Command: []string{folder + "/none"}, Env: map[string]credential.SecretRef{"A": {File: folder + "/secret"}}}, nil, io.Discard)
-	want := "open DIR/secret: no such file or directory\ncredentials.web.command: DIR/none: there is no such program"
+	want := "DIR/secret does not exist\ncredentials.web.command: DIR/none: there is no such program"
 	if err := s.Check(); err == nil || strings.ReplaceAll(err.Error(), folder, "DIR") != want {
 		t.Errorf("got %v", err)
 	}

@@ -69,7 +69,7 @@ func TestABrokenRotationKeepsTheFormerPair(t *testing.T) {
 			testkit.Replace(p.t, p.options.Key, key)
 		}, "does not belong to the certificate"},
 		"an empty key":       {func(p *place) { testkit.Replace(p.t, p.options.Key, "") }, "there is no PEM private key in it"},
-		"no key":             {func(p *place) { must(p.t, os.Remove(p.options.Key)) }, "no such file"},
+		"no key":             {func(p *place) { must(p.t, os.Remove(p.options.Key)) }, "host.key"},
 		"rubbish":            {func(p *place) { testkit.Replace(p.t, p.options.Certificate, secretText) }, "there is no PEM certificate in it"},
 		"half a certificate": {func(p *place) { must(p.t, os.Truncate(p.options.Certificate, 200)) }, "there is no PEM certificate in it"},
 	} {

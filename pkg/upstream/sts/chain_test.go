@@ -136,7 +136,7 @@ func TestFilesOfTheChainCanBeNamedAndAreReadAgain(t *testing.T) {
 		b.CredentialsFile = filepath.Join(h.folder, "keys")
 		b.ConfigFile = filepath.Join(h.folder, "config")
 	})
-	if err := p.source.Check(); err == nil || !strings.Contains(err.Error(), h.path("keys")+": no such file") {
+	if err := p.source.Check(); err == nil || !strings.Contains(err.Error(), h.path("keys")+" does not exist") {
 		t.Errorf("got %v for files that are missing", err)
 	}
 	h.write("config", "", 0o600)

@@ -1,8 +1,14 @@
 package vault
 
 import (
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"github.com/purser-agent/purser/pkg/credential"
 )
 
 // case 69 and 71
@@ -40,5 +46,17 @@ func TestWhatCanBeReadOnTheWay(t *testing.T) {
 		if err != nil || at.open() != want {
 			t.Errorf("%s: got %v, %v, want %v", raw, at.open(), err, want)
 		}
+	}
+}
+
+func TestAServerThatSpeaksHTTPSIsNoRefusedLogin(t *testing.T) {
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	defer server.Close()
+	c := clientOf(t, brief(), strings.Replace(server.URL, "https://", "http://", 1))
+	_, err := c.send(t.Context(), credential.Secret{}, request{method: "POST", path: "auth/approle/login"})
+	if want := "the server may speak HTTPS; use https://"; err == nil || !strings.HasSuffix(err.Error(), want) {
+		t.Errorf("got %v, want ...%s", err, want)
 	}
 }

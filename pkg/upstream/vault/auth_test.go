@@ -64,7 +64,7 @@ func TestACertificateIsNeededToLogInWithOne(t *testing.T) {
 
 func TestCheckNamesTheFileThatCannotBeRead(t *testing.T) {
 	g := newGate(t, setting{auth: Auth{Method: "approle", RoleID: text("x"), SecretID: credential.SecretRef{File: "/nonexistent/secret_id"}}})
-	if err := g.check(); err == nil || err.Error() != "open /nonexistent/secret_id: no such file or directory" {
+	if err := g.check(); err == nil || err.Error() != "/nonexistent/secret_id does not exist" {
 		t.Errorf("got %v", err)
 	}
 	g = newGate(t, setting{auth: Auth{Method: "kubernetes", Role: "web"}, vault: mock.VaultOptions{JWTRoles: []mock.VaultJWTRole{kubeRole}}})

@@ -114,7 +114,7 @@ func explain(a *upstream.Answer, r request) error {
 	}
 	fault.Wait = min(fault.Wait, maxRest)
 	c, known := causeOf(a.Status, strings.Join(faults(a.Body), "\n"), r)
-	if !known {
+	if !known || a.WantsHTTPS() {
 		return fault
 	}
 	namespace := ""
