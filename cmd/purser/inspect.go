@@ -58,7 +58,7 @@ func configCommand() *cobra.Command {
 		if *folder != "" {
 			return migrate(*folder)
 		}
-		loaded, err := loadHidden(paths)
+		loaded, err := loadHidden(configOptions(paths, os.Environ()))
 		if err != nil {
 			return err
 		}
@@ -117,7 +117,7 @@ wrapping token, is left to it.`,
 	c.RunE = func(*cobra.Command, []string) error {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
-		loaded, err := loadHidden(paths)
+		loaded, err := loadHidden(configOptions(paths, os.Environ()))
 		if err != nil {
 			return err
 		}

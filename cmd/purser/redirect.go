@@ -62,7 +62,7 @@ func redirectAction(name, short string, act func(ctx context.Context, r redirect
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
 		if name != "remove" {
-			loaded, err := loadHidden(paths)
+			loaded, err := loadListeners(paths)
 			if err != nil {
 				return err
 			}
@@ -73,6 +73,14 @@ func redirectAction(name, short string, act func(ctx context.Context, r redirect
 		return act(ctx, r, os.Stdout)
 	}
 	return c
+}
+
+// loadListeners loads what rules are made of. Nothing of upstreams keeps a host from its
+// redirect: systemd gives their files to purser.service alone.
+func loadListeners(paths []string) (*config.Config, error) {
+	o := configOptions(paths, os.Environ())
+	o.WithoutUpstreams = true
+	return loadHidden(o)
 }
 
 var errNoRule = errors.New("no rule can be made: it takes a listener on a loopback address, such as 127.0.0.1:25772, that speaks the dialect aws")
