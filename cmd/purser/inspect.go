@@ -133,6 +133,10 @@ func check(ctx context.Context, c *config.Config, offline bool, out io.Writer) e
 	for _, notice := range c.Notices {
 		fmt.Fprintln(out, "notice:", notice)
 	}
+	seen, wanted := sights{}, !offline && redirect.Wanted()
+	if wanted {
+		seen = lookAt(ctx, redirects(c)) // while this is root
+	}
 	who, err := serviceAccount(ctx, c, zerolog.Nop())
 	if err != nil {
 		return usageError{err}
@@ -160,8 +164,8 @@ func check(ctx context.Context, c *config.Config, offline bool, out io.Writer) e
 		fmt.Fprintln(out, "warning:", warning)
 	}
 	var misled error
-	if !offline {
-		misled = checkInstalledRedirect(ctx, c, out)
+	if wanted {
+		misled = checkInstalledRedirect(ctx, c, seen, out)
 	}
 	if failed > 0 {
 		return errors.Join(misled, fmt.Errorf("%d of %d upstreams failed", failed, len(sources.byName)))
@@ -220,14 +224,11 @@ func learn(known *store.Store, loops map[string]*refresh.Loop) {
 	known.SetComplete(complete)
 }
 
-// checkInstalledRedirect tries the redirect where it was installed, unless Purser does
-// not run at all.
-func checkInstalledRedirect(ctx context.Context, c *config.Config, out io.Writer) error {
-	if !redirect.Wanted() {
-		return nil
-	}
-	running, err := tryRules(ctx, redirects(c), out)
-	if !running {
+// checkInstalledRedirect tries the redirect that was installed, unless Purser does not
+// run at all.
+func checkInstalledRedirect(ctx context.Context, c *config.Config, seen sights, out io.Writer) error {
+	tried, err := tryRules(ctx, redirects(c), seen, out)
+	if !tried {
 		fmt.Fprintln(out, "redirect: not tried, since purser is not running")
 		return nil
 	}

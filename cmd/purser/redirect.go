@@ -159,24 +159,41 @@ func printRedirect(_ context.Context, r redirection, out io.Writer) error {
 }
 
 func checkRedirect(ctx context.Context, r redirection, out io.Writer) error {
-	_, err := tryRules(ctx, r.rules, out)
+	_, err := tryRules(ctx, r.rules, lookAt(ctx, r.rules), out)
 	return err
 }
 
-// tryRules tries every rule, and tells of all before it fails. Running is false if none
-// of the listeners answers.
-func tryRules(ctx context.Context, rules []redirect.Rule, out io.Writer) (running bool, err error) {
+// sights are what is seen of rules, by metadata address.
+type sights map[netip.AddrPort]redirect.Sight
+
+// lookAt looks for rules in the firewall, which takes root.
+func lookAt(ctx context.Context, rules []redirect.Rule) sights {
+	seen := sights{}
+	for _, rule := range rules {
+		seen[rule.From] = redirect.Look(ctx, rule.From)
+	}
+	return seen
+}
+
+// tryRules tries every rule, and tells of all before it fails. Tried is false if none of
+// the listeners answers, and nothing is wrong that can be known without.
+func tryRules(ctx context.Context, rules []redirect.Rule, seen sights, out io.Writer) (tried bool, err error) {
 	if len(rules) == 0 {
 		return true, errNoRule
 	}
 	var all []error
 	listeners := map[netip.AddrPort]error{} // what is wrong with them
 	for _, rule := range rules {
+		if err := seen[rule.From].Contradicts(rule); err != nil {
+			tried = true
+			all = append(all, err)
+			continue
+		}
 		failed, known := listeners[rule.To]
 		if !known {
 			failed = redirect.CheckListener(ctx, rule.To)
 			listeners[rule.To] = failed
-			running = running || !errors.Is(failed, redirect.ErrNotServing)
+			tried = tried || !errors.Is(failed, redirect.ErrNotServing)
 			if failed != nil {
 				all = append(all, failed)
 			}
@@ -184,11 +201,11 @@ func tryRules(ctx context.Context, rules []redirect.Rule, out io.Writer) (runnin
 		if failed != nil {
 			continue
 		}
-		if err := redirect.Check(ctx, rule); err != nil {
+		if err := redirect.Check(ctx, rule, seen[rule.From]); err != nil {
 			all = append(all, err)
 			continue
 		}
 		fmt.Fprintf(out, "redirect: ok, %s\n", rule)
 	}
-	return running, errors.Join(all...)
+	return tried, errors.Join(all...)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -53,6 +54,9 @@ func fakeTool(path string, args []string) int {
 	default: // -w -t nat
 		code = f.do(args[3], args[4], strings.ReplaceAll(strings.Join(args[5:], "_"), " ", "_"))
 	}
+	if code == 0 && slices.Contains(args, "-S") {
+		f.list(args[4])
+	}
 	if code == 0 {
 		_ = os.WriteFile(file, []byte(strings.Join(f.lines, "\n")), 0o600)
 	}
@@ -66,6 +70,15 @@ func (f *fakeTable) flush(chain string) {
 	f.lines = slices.DeleteFunc(f.lines, func(line string) bool { return strings.HasPrefix(line, chain+":") })
 	if !slices.Contains(f.lines, chain) {
 		f.lines = append(f.lines, chain)
+	}
+}
+
+// list prints the rules of a chain.
+func (f *fakeTable) list(chain string) {
+	for _, line := range f.lines {
+		if rule, ok := strings.CutPrefix(line, chain+":"); ok {
+			fmt.Println("-A", chain, strings.Replace(strings.ReplaceAll(rule, "_", " "), " -p", "/32 -p", 1))
+		}
 	}
 }
 
@@ -168,21 +181,22 @@ func TestTheRulesComeBeforeThoseOfOthersAndStayInForce(t *testing.T) {
 func TestARuleIsInForceOnlyWhileItsChainIsJumpedTo(t *testing.T) {
 	folder := withTools(t, "iptables", "iptables-restore")
 	mustInstall(t, "iptables", rules()[:1])
-	has := func(r Rule) bool {
+	leads := func(r Rule) netip.AddrPort {
 		t.Helper()
-		has, err := iptables("iptables").has(t.Context(), r)
+		to, err := iptables("iptables").leads(t.Context(), r.From)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return has
+		return to
 	}
-	if !has(rules()[0]) || has(rules()[1]) {
-		t.Errorf("in force are the first rule: %v, and the second: %v", has(rules()[0]), has(rules()[1]))
+	first, second := rules()[0], rules()[1]
+	if leads(first) != first.To || leads(second).IsValid() {
+		t.Errorf("the first rule leads to %v, and the second to %v", leads(first), leads(second))
 	}
 	if err := os.WriteFile(filepath.Join(folder, "ip.table"), []byte(strings.ReplaceAll(table(t, folder), jumping, "")), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if has(rules()[0]) {
+	if leads(first).IsValid() {
 		t.Error("a rule counts as in force after somebody flushed OUTPUT")
 	}
 }
