@@ -52,6 +52,7 @@ func liveWith(t *testing.T, kind packaging) {
 		{"a credentials file for a user", h.credentialsFile},
 		{"a host that had alppaca", h.migration},
 		{"restarts and a crash in an outage", h.restarts},
+		{"an upgrade with a mistake in the configuration", h.upgradeWithAMistake},
 		{"an upgrade", h.upgrade},
 		{"an upgrade in an outage", h.upgradeInAnOutage},
 		{"a reboot", h.reboot},
@@ -65,10 +66,14 @@ func liveWith(t *testing.T, kind packaging) {
 	h.expectNoSecret()
 }
 
-// install installs a version of both packages.
+// packages is the command that installs a version of both packages.
+func (h *installed) packages(version string) []string {
+	return slices.Concat(h.kind.install, []string{h.kind.path("/srv", "purser", version), h.kind.path("/srv", "purser-mock", version)})
+}
+
 func (h *installed) install(version string) {
 	h.t.Helper()
-	h.must(slices.Concat(h.kind.install, []string{h.kind.path("/srv", "purser", version), h.kind.path("/srv", "purser-mock", version)})...)
+	h.must(h.packages(version)...)
 }
 
 // expectShown compares a property of several units, one word each.
@@ -239,6 +244,45 @@ func (h *installed) awaitAnother(pid string) {
 		}
 		return nil
 	}))
+}
+
+// upgradeWithAMistake has what a refused reload left behind, and files that systemd alone
+// can read. Purser goes on in the old version, and so do those who depend on it.
+func (h *installed) upgradeWithAMistake(t *testing.T) {
+	const mistake = "/etc/purser/conf.d/90-mistake.yaml"
+	must(t, h.Write("/etc/ssl/private/keys", "AKIAEXAMPLE\n", 0o600))
+	must(t, h.Write("/etc/systemd/system/purser.service.d/keys.conf", "[Service]\nLoadCredential=keys:/etc/ssl/private/keys\n", 0o644))
+	must(t, h.Write("/etc/purser/conf.d/70-static.yaml", `upstreams: {keys: {kind: static, credentials: {keys: {
+  access_key_id: {file: "${CREDENTIALS_DIRECTORY}/keys"}, secret_access_key: {file: "${CREDENTIALS_DIRECTORY}/keys"}}}}}
+grants: {app: {user: app, credentials: [keys]}}
+`, 0o644))
+	h.must("useradd", "--create-home", "app")
+	h.must("systemctl", "daemon-reload")
+	h.must("systemctl", "restart", "purser", "purser-file@app")
+	must(t, h.Write(mistake, "lisen: {}\n", 0o644))
+	pids := h.must("systemctl", "show", "--property=MainPID", "purser", "purser-file@app")
+	var r harness.Result
+	h.askDuring("an upgrade with a mistake", 0, func() {
+		r, _ = h.Run(h.packages(higher)...)
+		time.Sleep(time.Second)
+	})
+	said := r.Stdout + r.Stderr
+	for _, want := range []string{"purser: not restarted, the old version goes on:", mistake + `:1: unknown key "lisen"`, "systemctl restart purser"} {
+		if r.Exit != 0 || !strings.Contains(said, want) {
+			t.Errorf("the upgrade ends with %d and without %q, it says\n%s", r.Exit, want, said)
+		}
+	}
+	if now := h.must("systemctl", "show", "--property=MainPID", "purser", "purser-file@app"); now != pids {
+		t.Errorf("of %q the upgrade made %q", pids, now)
+	}
+	h.must("rm", mistake)
+	h.install(higher) // with what only the service can read it is no mistake
+	h.awaitAnother(strings.TrimPrefix(strings.Fields(pids)[0], "MainPID="))
+	h.awaitShow("SubState", "running", 10*time.Second)
+	h.must("systemctl", "stop", "purser-file@app")
+	h.must("userdel", "--remove", "app")
+	h.must("rm", "/etc/ssl/private/keys", "/etc/purser/conf.d/70-static.yaml")
+	h.dropIns()
 }
 
 func (h *installed) upgrade(t *testing.T) {
