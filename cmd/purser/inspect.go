@@ -210,8 +210,34 @@ func checkUpstreams(ctx context.Context, sources *sources, known *store.Store, o
 		}
 	}
 	learn(known, loops)
+	for _, warning := range clashes(sources, loops) {
+		fmt.Fprintln(out, "warning:", warning)
+	}
 	return failed
 }
+
+// clashes tell of names that more than one upstream lists, and of who has them after a
+// start.
+func clashes(sources *sources, loops map[string]*refresh.Loop) (warnings []string) {
+	holders := map[credential.Key]string{}
+	for _, name := range slices.Sorted(maps.Keys(loops)) {
+		if refresh.Declared(sources.byName[name]) != nil {
+			continue
+		}
+		keys, _ := loops[name].Keys()
+		for _, key := range slices.SortedFunc(slices.Values(keys), compareKeys) {
+			holder, twice := holders[key]
+			if !twice {
+				holders[key] = name
+				continue
+			}
+			warnings = append(warnings, fmt.Sprintf("upstreams %q and %q both list %q; %s has it, by its name", holder, name, key, holder))
+		}
+	}
+	return warnings
+}
+
+func compareKeys(a, b credential.Key) int { return strings.Compare(a.String(), b.String()) }
 
 // learn fills a store with the names that upstreams have said they give.
 func learn(known *store.Store, loops map[string]*refresh.Loop) {
@@ -311,7 +337,7 @@ func checkUpstream(ctx context.Context, loop *refresh.Loop, out io.Writer) error
 const mostShown = 20
 
 func describeFetched(fetched map[credential.Key]credential.Credential) (lines []string) {
-	keys := slices.SortedFunc(maps.Keys(fetched), func(a, b credential.Key) int { return strings.Compare(a.String(), b.String()) })
+	keys := slices.SortedFunc(maps.Keys(fetched), compareKeys)
 	for i, key := range keys {
 		if i == mostShown {
 			return append(lines, fmt.Sprintf("and %d more", len(keys)-mostShown))
