@@ -119,7 +119,7 @@ func installRedirect(ctx context.Context, r redirection, out io.Writer) error {
 	if cloud := redirect.Cloud(); cloud != "" && !r.force {
 		return fmt.Errorf("this host is a machine of %s: its own metadata service would be out of reach; --force if that is meant", cloud)
 	}
-	backend, err := redirect.Choose(r.with)
+	backend, err := redirect.Choose(ctx, r.with)
 	switch {
 	case err != nil && r.with != "":
 		return usageError{err}

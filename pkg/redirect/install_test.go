@@ -1,6 +1,7 @@
 package redirect
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,7 +40,8 @@ func fakeTool(path string, args []string) int {
 	code := 0
 	switch {
 	case slices.Contains(args, "--version"):
-		fmt.Println("iptables v1.8.9 (nf_tables)")
+		said, _ := os.ReadFile(folder + "version")
+		fmt.Println(cmp.Or(string(said), "iptables v1.8.9 (nf_tables)"))
 	case strings.HasSuffix(name, "-restore"):
 		script, _ := io.ReadAll(os.Stdin)
 		for line := range strings.Lines(string(script)) {
@@ -137,7 +139,7 @@ func table(t *testing.T, folder string) string {
 
 func mustInstall(t *testing.T, with string, rules []Rule) {
 	t.Helper()
-	b, err := Choose(with)
+	b, err := Choose(t.Context(), with)
 	if err == nil {
 		err = Install(t.Context(), b, rules)
 	}
@@ -220,7 +222,7 @@ func TestARuleWithoutItsToolIsAnErrorBeforeAnythingIsInstalled(t *testing.T) {
 	for _, ipv6 := range []string{"", "ip6tables", "ip6tables-restore"} {
 		tools := slices.DeleteFunc([]string{"iptables", "iptables-restore", ipv6}, func(name string) bool { return name == "" })
 		folder := withTools(t, tools...)
-		b, err := Choose("iptables")
+		b, err := Choose(t.Context(), "iptables")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -82,8 +82,9 @@ func (b Backend) Warning() string {
 	return ""
 }
 
-// Choose returns the backend of that name, the preferred one if it is empty.
-func Choose(wanted string) (Backend, error) {
+// Choose returns the backend of that name, the preferred one if it is empty. The plain
+// name iptables stands for the variant that it is on this host.
+func Choose(ctx context.Context, wanted string) (Backend, error) {
 	all := Backends()
 	if len(all) == 0 {
 		return Backend{}, errors.New("this host has neither nft nor iptables; install nftables or iptables")
@@ -91,9 +92,20 @@ func Choose(wanted string) (Backend, error) {
 	if wanted == "" {
 		return all[0], nil
 	}
+	variant := wanted
+	if path, ok := find("iptables"); ok && wanted == "iptables" {
+		version, err := run(ctx, "", path, "--version")
+		if err != nil {
+			return Backend{}, err
+		}
+		variant = "iptables-legacy"
+		if strings.Contains(version, "nf_tables") {
+			variant = "iptables-nft"
+		}
+	}
 	var names []string
 	for _, b := range all {
-		if b.Name == wanted {
+		if b.Name == wanted || b.Name == variant {
 			return b, nil
 		}
 		names = append(names, b.Name)

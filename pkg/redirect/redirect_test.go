@@ -159,12 +159,28 @@ func TestAFailureIsExplainedByWhatIsKnownOfTheRule(t *testing.T) {
 
 func TestABackendThatIsNotThereIsAnErrorThatNamesThose(t *testing.T) {
 	withTools(t, "iptables-legacy", "nft")
-	if _, err := Choose("pf"); err == nil || err.Error() != "there is no pf here, only nft, iptables-legacy" {
+	if _, err := Choose(t.Context(), "pf"); err == nil || err.Error() != "there is no pf here, only nft, iptables-legacy" {
 		t.Errorf("got error %v", err)
 	}
 	withTools(t)
-	if _, err := Choose(""); err == nil || err.Error() != "this host has neither nft nor iptables; install nftables or iptables" {
+	if _, err := Choose(t.Context(), ""); err == nil || err.Error() != "this host has neither nft nor iptables; install nftables or iptables" {
 		t.Errorf("got error %v", err)
+	}
+}
+
+func TestThePlainNameStandsForTheVariantThatItIs(t *testing.T) {
+	for said, want := range map[string]string{
+		"iptables v1.8.9 (nf_tables)\n": "iptables-nft",
+		"iptables v1.8.9 (legacy)\n":    "iptables-legacy",
+		"iptables v1.6.1\n":             "iptables-legacy",
+	} {
+		folder := withTools(t, "nft", "iptables", "iptables-nft", "iptables-legacy")
+		if err := os.WriteFile(filepath.Join(folder, "version"), []byte(said), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if b, err := Choose(t.Context(), "iptables"); err != nil || b.Name != want {
+			t.Errorf("%q: got %q, %v, want %s", said, b.Name, err, want)
+		}
 	}
 }
 
