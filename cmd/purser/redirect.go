@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/netip"
 	"os"
+	"os/exec"
 	"os/signal"
 	"slices"
 	"syscall"
@@ -146,8 +147,14 @@ func removeRedirect(ctx context.Context, _ redirection, out io.Writer) error {
 	if err == nil && !found {
 		fmt.Fprintln(out, "there was nothing to remove")
 	}
+	if err == nil && exec.CommandContext(ctx, "systemctl", "is-active", "--quiet", redirectUnit).Run() == nil { // which it is not at its own stop
+		fmt.Fprintf(os.Stderr, "purser: %s is still active, and will put the rules back; to have none: systemctl disable --now %[1]s\n", redirectUnit)
+	}
 	return err
 }
+
+// redirectUnit keeps the rules where it is enabled.
+const redirectUnit = "purser-redirect.service"
 
 func printRedirect(_ context.Context, r redirection, out io.Writer) error {
 	backend, err := redirect.Form(r.with)
