@@ -156,6 +156,26 @@ func (h *installed) start(t *testing.T) {
 	h.expectShown("ActiveState", "active active inactive")
 	h.must("systemctl", "enable", "--now", "purser-redirect")
 	h.must("purser", "redirect", "check")
+
+	removed, err := h.Run("purser", "redirect", "remove")
+	must(t, err)
+	if want := "purser: purser-redirect.service is still active, and will put the rules back"; removed.Exit != 0 || !strings.HasPrefix(removed.Stderr, want) {
+		t.Errorf("remove ends with %d and says %q, want %q", removed.Exit, removed.Stderr, want)
+	}
+	h.must("systemctl", "restart", "purser-redirect")
+	if said := h.must("journalctl", "--no-pager", "-o", "cat", "-u", "purser-redirect"); strings.Contains(said, "still active") {
+		t.Errorf("purser-redirect says of itself\n%s", said)
+	}
+
+	must(t, h.Write("/etc/purser/conf.d/60-address.yaml", "listen: {main: {address: \"127.0.0.1:25999\"}}\n", 0o644))
+	moved, err := h.Run("purser", "reload")
+	must(t, err)
+	const want = "listen needs a restart; nothing was changed; systemd holds the socket of listen.main: first give its socket unit, such as purser.socket, ListenStream=127.0.0.1:25999"
+	if moved.Exit != 1 || !strings.Contains(moved.Stderr, want) {
+		t.Errorf("a reload with another address ends with %d and says %q, want %q", moved.Exit, moved.Stderr, want)
+	}
+	h.must("rm", "/etc/purser/conf.d/60-address.yaml")
+	h.must("purser", "reload")
 }
 
 // realClients has the programs of Debian find keys, the region and the API.
