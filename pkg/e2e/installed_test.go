@@ -57,6 +57,7 @@ func liveWith(t *testing.T, kind packaging) {
 		{"an upgrade in an outage", h.upgradeInAnOutage},
 		{"a reboot", h.reboot},
 		{"a removal", h.removal},
+		{"a removal with a redirect that has failed", h.removalOfAFailure},
 	} {
 		if !t.Run(step.name, func(t *testing.T) { h.t = t; step.run(t) }) {
 			break
@@ -369,25 +370,4 @@ func (h *installed) reboot(t *testing.T) {
 	ready, err := strconv.Atoi(h.show("ActiveEnterTimestampMonotonic"))
 	must(t, err)
 	t.Logf("from the start of systemd to the first credential: %v", time.Duration(ready-booted)*time.Microsecond)
-}
-
-func (h *installed) removal(t *testing.T) {
-	if status := h.must("purser", "status"); strings.Contains(status, "refused") {
-		t.Errorf("the sandbox refuses what Purser does:\n%s", status)
-	}
-	h.must("systemctl", "enable", "purser-file@daemon") // of which systemd alone knows
-	h.must(slices.Concat(h.kind.remove, []string{"purser", "purser-mock"})...)
-	h.must("rm", "-r", "/srv")
-	if rules := h.must("sh", "-c", "iptables-save; nft list ruleset || true"); strings.Contains(rules, "DNAT") {
-		t.Errorf("rules left behind: %s", rules)
-	}
-	found := h.must("find", "/", "/run", "-xdev", "-name", "*purser*")
-	if got := strings.Fields(found); !slices.Equal(got, h.kind.left) {
-		t.Errorf("left behind: %q, want %q", got, h.kind.left)
-	}
-	account, err := h.Run("getent", "passwd", "purser")
-	must(t, err)
-	if there := account.Exit == 0; there != (h.kind.target == "rpm") {
-		t.Errorf("whether the account is left: %v", there)
-	}
 }
