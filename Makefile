@@ -12,7 +12,7 @@ COMPILE := $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 MODULES := . pkg/e2e
 # Checked less: staticcheck and fix would go through all of Vault's dependencies.
 VAULT   := pkg/e2e/vaultreal
-SCRIPTS := .ci/run $(wildcard pkg/e2e/*.sh)
+SCRIPTS := .ci/run $(wildcard pkg/e2e/*.sh) systemd/restart.sh
 UNITS   := $(wildcard systemd/*.service systemd/*.socket systemd/*.target)
 
 .DEFAULT_GOAL := build

@@ -54,7 +54,7 @@ func configCommand() *cobra.Command {
 		if *folder != "" {
 			return migrate(*folder)
 		}
-		loaded, err := loadHidden(paths)
+		loaded, err := loadHidden(configOptions(paths, os.Environ()))
 		if err != nil {
 			return err
 		}
@@ -113,7 +113,7 @@ wrapping token, is left to it.`,
 	c.RunE = func(*cobra.Command, []string) error {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
-		loaded, err := loadHidden(paths)
+		loaded, err := loadHidden(configOptions(paths, os.Environ()))
 		if err != nil {
 			return err
 		}
@@ -125,6 +125,10 @@ wrapping token, is left to it.`,
 // check says of each part of the configuration whether it works, and tries all of
 // them before it fails.
 func check(ctx context.Context, c *config.Config, offline bool, out io.Writer) error {
+	seen, wanted := sights{}, !offline && redirect.Wanted()
+	if wanted {
+		seen = lookAt(ctx, redirects(c)) // while this is root
+	}
 	who, err := serviceAccount(ctx, c, zerolog.Nop())
 	if err != nil {
 		return usageError{err}
@@ -155,8 +159,8 @@ func check(ctx context.Context, c *config.Config, offline bool, out io.Writer) e
 		fmt.Fprintln(out, "warning:", warning)
 	}
 	var misled error
-	if !offline {
-		misled = checkInstalledRedirect(ctx, c, out)
+	if wanted {
+		misled = checkInstalledRedirect(ctx, c, seen, out)
 	}
 	if failed > 0 {
 		return errors.Join(misled, fmt.Errorf("%d of %d upstreams failed", failed, len(sources.byName)))
@@ -194,8 +198,34 @@ func checkUpstreams(ctx context.Context, c *config.Config, sources *sources, kno
 		}
 	}
 	learn(known, loops)
+	for _, warning := range clashes(sources, loops) {
+		fmt.Fprintln(out, "warning:", warning)
+	}
 	return failed
 }
+
+// clashes tell of names that more than one upstream lists, and of who has them after a
+// start.
+func clashes(sources *sources, loops map[string]*refresh.Loop) (warnings []string) {
+	holders := map[credential.Key]string{}
+	for _, name := range slices.Sorted(maps.Keys(loops)) {
+		if refresh.Declared(sources.byName[name]) != nil {
+			continue
+		}
+		keys, _ := loops[name].Keys()
+		for _, key := range slices.SortedFunc(slices.Values(keys), compareKeys) {
+			holder, twice := holders[key]
+			if !twice {
+				holders[key] = name
+				continue
+			}
+			warnings = append(warnings, fmt.Sprintf("upstreams %q and %q both list %q; %s has it, by its name", holder, name, key, holder))
+		}
+	}
+	return warnings
+}
+
+func compareKeys(a, b credential.Key) int { return strings.Compare(a.String(), b.String()) }
 
 // learn fills a store with the names that upstreams have said they give.
 func learn(known *store.Store, loops map[string]*refresh.Loop) {
@@ -208,14 +238,11 @@ func learn(known *store.Store, loops map[string]*refresh.Loop) {
 	known.SetComplete(complete)
 }
 
-// checkInstalledRedirect tries the redirect where it was installed, unless Purser does
-// not run at all.
-func checkInstalledRedirect(ctx context.Context, c *config.Config, out io.Writer) error {
-	if !redirect.Wanted() {
-		return nil
-	}
-	running, err := tryRules(ctx, redirects(c), out)
-	if !running {
+// checkInstalledRedirect tries the redirect that was installed, unless Purser does not
+// run at all.
+func checkInstalledRedirect(ctx context.Context, c *config.Config, seen sights, out io.Writer) error {
+	tried, err := tryRules(ctx, redirects(c), seen, out)
+	if !tried {
 		fmt.Fprintln(out, "redirect: not tried, since purser is not running")
 		return nil
 	}
@@ -298,7 +325,7 @@ func checkUpstream(ctx context.Context, loop *refresh.Loop, out io.Writer) error
 const mostShown = 20
 
 func describeFetched(fetched map[credential.Key]credential.Credential) (lines []string) {
-	keys := slices.SortedFunc(maps.Keys(fetched), func(a, b credential.Key) int { return strings.Compare(a.String(), b.String()) })
+	keys := slices.SortedFunc(maps.Keys(fetched), compareKeys)
 	for i, key := range keys {
 		if i == mostShown {
 			return append(lines, fmt.Sprintf("and %d more", len(keys)-mostShown))

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/netip"
 	"os"
+	"os/exec"
 	"os/signal"
 	"slices"
 	"syscall"
@@ -62,7 +63,7 @@ func redirectAction(name, short string, act func(ctx context.Context, r redirect
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
 		if name != "remove" {
-			loaded, err := loadHidden(paths)
+			loaded, err := loadListeners(paths)
 			if err != nil {
 				return err
 			}
@@ -73,6 +74,14 @@ func redirectAction(name, short string, act func(ctx context.Context, r redirect
 		return act(ctx, r, os.Stdout)
 	}
 	return c
+}
+
+// loadListeners loads what rules are made of. Nothing of upstreams keeps a host from its
+// redirect: systemd gives their files to purser.service alone.
+func loadListeners(paths []string) (*config.Config, error) {
+	o := configOptions(paths, os.Environ())
+	o.WithoutUpstreams = true
+	return loadHidden(o)
 }
 
 var errNoRule = errors.New("no rule can be made: it takes a listener on a loopback address, such as 127.0.0.1:25772, that speaks the dialect aws")
@@ -111,7 +120,7 @@ func installRedirect(ctx context.Context, r redirection, out io.Writer) error {
 	if cloud := redirect.Cloud(); cloud != "" && !r.force {
 		return fmt.Errorf("this host is a machine of %s: its own metadata service would be out of reach; --force if that is meant", cloud)
 	}
-	backend, err := redirect.Choose(r.with)
+	backend, err := redirect.Choose(ctx, r.with)
 	switch {
 	case err != nil && r.with != "":
 		return usageError{err}
@@ -138,8 +147,14 @@ func removeRedirect(ctx context.Context, _ redirection, out io.Writer) error {
 	if err == nil && !found {
 		fmt.Fprintln(out, "there was nothing to remove")
 	}
+	if err == nil && exec.CommandContext(ctx, "systemctl", "is-active", "--quiet", redirectUnit).Run() == nil { // which it is not at its own stop
+		fmt.Fprintf(os.Stderr, "purser: %s is still active, and will put the rules back; to have none: systemctl disable --now %[1]s\n", redirectUnit)
+	}
 	return err
 }
+
+// redirectUnit keeps the rules where it is enabled.
+const redirectUnit = "purser-redirect.service"
 
 func printRedirect(_ context.Context, r redirection, out io.Writer) error {
 	backend, err := redirect.Form(r.with)
@@ -151,24 +166,41 @@ func printRedirect(_ context.Context, r redirection, out io.Writer) error {
 }
 
 func checkRedirect(ctx context.Context, r redirection, out io.Writer) error {
-	_, err := tryRules(ctx, r.rules, out)
+	_, err := tryRules(ctx, r.rules, lookAt(ctx, r.rules), out)
 	return err
 }
 
-// tryRules tries every rule, and tells of all before it fails. Running is false if none
-// of the listeners answers.
-func tryRules(ctx context.Context, rules []redirect.Rule, out io.Writer) (running bool, err error) {
+// sights are what is seen of rules, by metadata address.
+type sights map[netip.AddrPort]redirect.Sight
+
+// lookAt looks for rules in the firewall, which takes root.
+func lookAt(ctx context.Context, rules []redirect.Rule) sights {
+	seen := sights{}
+	for _, rule := range rules {
+		seen[rule.From] = redirect.Look(ctx, rule.From)
+	}
+	return seen
+}
+
+// tryRules tries every rule, and tells of all before it fails. Tried is false if none of
+// the listeners answers, and nothing is wrong that can be known without.
+func tryRules(ctx context.Context, rules []redirect.Rule, seen sights, out io.Writer) (tried bool, err error) {
 	if len(rules) == 0 {
 		return true, errNoRule
 	}
 	var all []error
 	listeners := map[netip.AddrPort]error{} // what is wrong with them
 	for _, rule := range rules {
+		if err := seen[rule.From].Contradicts(rule); err != nil {
+			tried = true
+			all = append(all, err)
+			continue
+		}
 		failed, known := listeners[rule.To]
 		if !known {
 			failed = redirect.CheckListener(ctx, rule.To)
 			listeners[rule.To] = failed
-			running = running || !errors.Is(failed, redirect.ErrNotServing)
+			tried = tried || !errors.Is(failed, redirect.ErrNotServing)
 			if failed != nil {
 				all = append(all, failed)
 			}
@@ -176,11 +208,11 @@ func tryRules(ctx context.Context, rules []redirect.Rule, out io.Writer) (runnin
 		if failed != nil {
 			continue
 		}
-		if err := redirect.Check(ctx, rule); err != nil {
+		if err := redirect.Check(ctx, rule, seen[rule.From]); err != nil {
 			all = append(all, err)
 			continue
 		}
 		fmt.Fprintf(out, "redirect: ok, %s\n", rule)
 	}
-	return running, errors.Join(all...)
+	return tried, errors.Join(all...)
 }

@@ -59,7 +59,7 @@ func (a *agent) tryReload(ctx, life context.Context, load func() (*config.Config
 		if len(keys) > 1 {
 			verb = "need"
 		}
-		return fmt.Errorf("%s %s a restart; nothing was changed", strings.Join(keys, ", "), verb)
+		return fmt.Errorf("%s %s a restart; nothing was changed%s", strings.Join(keys, ", "), verb, a.heldElsewhere(next))
 	}
 	sources, err := openSources(next.Upstreams, &a.store, a.surroundings())
 	if err != nil {
@@ -130,6 +130,18 @@ func needRestart(present, next *config.Config) (keys []string) {
 		}
 	}
 	return keys
+}
+
+// heldElsewhere says what comes before the restart if an address changes whose socket
+// systemd holds.
+func (a *agent) heldElsewhere(next *config.Config) string {
+	for _, l := range a.listeners {
+		to := next.Listen[l.Name].Address
+		if l.Inherited && to.IsValid() && to != l.Address {
+			return fmt.Sprintf("; systemd holds the socket of listen.%s: first give its socket unit, such as purser.socket, ListenStream=%s", l.Name, to)
+		}
+	}
+	return ""
 }
 
 // try has every line fetch once, after those that may give its base.

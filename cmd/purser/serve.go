@@ -49,16 +49,16 @@ func configFlag(c *cobra.Command, paths *[]string) {
 
 // loadHidden loads the configuration where nobody else can see it: there may be secrets
 // in it, and what is before the change of user can crash, too.
-func loadHidden(paths []string) (*config.Config, error) {
+func loadHidden(o config.Options) (*config.Config, error) {
 	if err := privilege.Harden(); err != nil {
 		return nil, err
 	}
-	return loadConfig(paths)
+	return loadConfig(o)
 }
 
 // loadConfig loads the configuration; what is wrong with it is an error of usage.
-func loadConfig(paths []string) (*config.Config, error) {
-	c, err := config.Load(configOptions(paths, os.Environ()))
+func loadConfig(o config.Options) (*config.Config, error) {
+	c, err := config.Load(o)
 	if err != nil {
 		return nil, usageError{err}
 	}
@@ -70,7 +70,7 @@ func serve(paths []string) error {
 	// From here on a hangup asks for a reload, also if it comes early.
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
-	c, err := loadHidden(paths)
+	c, err := loadHidden(configOptions(paths, os.Environ()))
 	if err != nil {
 		return err
 	}
@@ -129,7 +129,7 @@ func serve(paths []string) error {
 
 // loadAgain loads the configuration for a reload.
 func loadAgain(paths []string, before *config.Config) (*config.Config, error) {
-	next, err := loadConfig(paths)
+	next, err := loadConfig(configOptions(paths, os.Environ()))
 	if err == nil {
 		if _, set := next.Origin("admin", "socket"); !set {
 			next.Admin.Socket = before.Admin.Socket // where it was placed at the start

@@ -50,7 +50,7 @@ func (l *loader) check(c *Config) {
 // reject notes a problem at a path unless decoding had one there already. Several
 // rules may reject the same value.
 func (l *loader) reject(at path, format string, args ...any) {
-	if !l.spoiled.has(at) {
+	if !l.leavesOut(at) && !l.spoiled.has(at) {
 		l.problem(l.origins.of(at), nil, format, args...)
 	}
 }

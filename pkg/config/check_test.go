@@ -69,3 +69,47 @@ func TestWhatTheUsersOfAConfigurationRefuseHasItsLine(t *testing.T) {
 		})
 	}
 }
+
+func TestWithoutUpstreamsNothingThatIsWrongWithThemIsAnError(t *testing.T) {
+	const listen = "listen: {main: {address: 127.0.0.1:9}}\n"
+	for name, text := range map[string]string{
+		"a file of systemd's":     `upstreams: {a: {kind: ims, url: x, tls: {ca: "${CREDENTIALS_DIRECTORY}/ca"}}}`,
+		"an unknown kind":         "upstreams: {a: {kind: nothing}}",
+		"an unknown key":          "upstreams: {a: {kind: ims, ulr: x}}",
+		"a duplicate key":         "upstreams: {a: {kind: ims, kind: ims}}",
+		"an anchor":               "upstreams: {a: &x {kind: ims}}",
+		"no section":              "upstreams: [a]",
+		"a region of alppaca's":   "ims_host: [a]",
+		"a role of alppaca's":     "{ims_host: localhost, assume_role: nonsense}",
+		"a file for the metadata": `aws: {user_data: "${CREDENTIALS_DIRECTORY}/x"}`,
+	} {
+		o := options("purser.yaml", "listen.yaml")
+		write(t, map[string]string{"purser.yaml": text, "listen.yaml": listen})
+		o.Environ = []string{"PURSER_UPSTREAMS__A__TLSS=x", "PURSER_UPSTREAMS__A__URL=y"}
+		if _, err := Load(o); err == nil {
+			t.Errorf("%s: with upstreams it is no error", name)
+		}
+		o.WithoutUpstreams = true
+		c, err := Load(o)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		} else if got := c.Listen["main"].Address.String(); got != "127.0.0.1:9" || len(c.Upstreams) > 0 {
+			t.Errorf("%s: it listens on %s and has %d upstreams", name, got, len(c.Upstreams))
+		}
+	}
+}
+
+func TestWithoutUpstreamsAllElseIsAsStrict(t *testing.T) {
+	for text, want := range map[string]string{
+		"lisen: {}": `purser.yaml:1: unknown key "lisen"; did you mean "listen"?`,
+		"listen: {main: {address: 127.0.0.1}}\nupstreams: {a: {}}": `purser.yaml:1: listen.main.address: "127.0.0.1" is not an IP address and a port such as 127.0.0.1:25772 or [::1]:25772`,
+		"upstreams: [": "purser.yaml:2: did not find expected node content",
+	} {
+		write(t, map[string]string{"purser.yaml": text})
+		o := options("purser.yaml")
+		o.WithoutUpstreams = true
+		if _, err := Load(o); fmt.Sprint(err) != want {
+			t.Errorf("%s: got %v, want %s", text, err, want)
+		}
+	}
+}

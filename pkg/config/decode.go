@@ -331,7 +331,7 @@ func (l *loader) secret(at path, from any, into reflect.Value) {
 // LoadCredential=.
 func (l *loader) expand(at path, text string) string {
 	const name = "${CREDENTIALS_DIRECTORY}"
-	if !l.inService && strings.Contains(text, name) && !l.spoiled.has(at) {
+	if !l.inService && !l.options.WithoutUpstreams && strings.Contains(text, name) && !l.spoiled.has(at) {
 		l.wrong(at, "%s: %s is not set; systemd sets it for a service with LoadCredential=, "+
 			"elsewhere set it to the folder of these files", at, name)
 	}

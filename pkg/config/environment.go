@@ -61,7 +61,8 @@ func (l *loader) settings(kinds bool) []setting {
 		name, _, ok := strings.Cut(entry, "=")
 		segments := strings.Split(strings.ToUpper(name), "__")
 		isKind := len(segments) == 3 && segments[0] == environmentPrefix+"UPSTREAMS" && segments[2] == "KIND"
-		if ok && strings.HasPrefix(name, environmentPrefix) && isKind == kinds {
+		left := l.options.WithoutUpstreams && segments[0] == environmentPrefix+"UPSTREAMS"
+		if ok && strings.HasPrefix(name, environmentPrefix) && isKind == kinds && !left {
 			text, _ := variable(l.options.Environ, name)
 			if !clean(name) {
 				name = quote(name) // which no key has

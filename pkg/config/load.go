@@ -23,6 +23,9 @@ type Options struct {
 	Kinds map[string]func() any
 	// Dialects are the dialects that a listener can speak.
 	Dialects []string
+	// WithoutUpstreams leaves upstreams out: nothing that is wrong with them is an error,
+	// and ${CREDENTIALS_DIRECTORY} need not stand for anything.
+	WithoutUpstreams bool
 	// Check, if set, is asked about a configuration that nothing else is wrong with.
 	// Each of the errors that it joins begins with a key and a colon, and shows no
 	// secret.
@@ -54,6 +57,9 @@ func load(options Options, defaultFile, defaultFolder string) (*Config, error) {
 		return nil, l.problems.err() // whatever else was said would be a consequence
 	}
 	tree := l.environment(merge(defaultListeners(), l.alppaca(files), files))
+	if options.WithoutUpstreams {
+		delete(tree, "upstreams")
+	}
 
 	c := defaults()
 	l.decode(nil, tree, c)

@@ -202,10 +202,20 @@ func (s *spoiled) has(p path) bool {
 // problem notes what is wrong with the value at a path; nil stands for no value in
 // particular.
 func (l *loader) problem(origin Origin, at path, format string, args ...any) {
+	if l.leavesOut(at) {
+		return
+	}
 	l.problems = append(l.problems, Problem{Origin: origin, Text: fmt.Sprintf(format, args...)})
 	if at != nil {
 		l.spoiled.add(at)
 	}
+}
+
+// leavesOut reports whether a path leads to what is of no interest: something of
+// upstreams, be it in alppaca's words.
+func (l *loader) leavesOut(at path) bool {
+	return l.options.WithoutUpstreams && len(at) > 0 &&
+		(at[0] == "upstreams" || at[0] == "ims_host" || strings.Contains(newForm[at[0]], "an upstream of kind"))
 }
 
 // wrong notes what is wrong with the value at a path, with its origin.

@@ -52,10 +52,12 @@ func liveWith(t *testing.T, kind packaging) {
 		{"a credentials file for a user", h.credentialsFile},
 		{"a host that had alppaca", h.migration},
 		{"restarts and a crash in an outage", h.restarts},
+		{"an upgrade with a mistake in the configuration", h.upgradeWithAMistake},
 		{"an upgrade", h.upgrade},
 		{"an upgrade in an outage", h.upgradeInAnOutage},
 		{"a reboot", h.reboot},
 		{"a removal", h.removal},
+		{"a removal with a redirect that has failed", h.removalOfAFailure},
 	} {
 		if !t.Run(step.name, func(t *testing.T) { h.t = t; step.run(t) }) {
 			break
@@ -65,10 +67,14 @@ func liveWith(t *testing.T, kind packaging) {
 	h.expectNoSecret()
 }
 
-// install installs a version of both packages.
+// packages is the command that installs a version of both packages.
+func (h *installed) packages(version string) []string {
+	return slices.Concat(h.kind.install, []string{h.kind.path("/srv", "purser", version), h.kind.path("/srv", "purser-mock", version)})
+}
+
 func (h *installed) install(version string) {
 	h.t.Helper()
-	h.must(slices.Concat(h.kind.install, []string{h.kind.path("/srv", "purser", version), h.kind.path("/srv", "purser-mock", version)})...)
+	h.must(h.packages(version)...)
 }
 
 // expectShown compares a property of several units, one word each.
@@ -151,6 +157,26 @@ func (h *installed) start(t *testing.T) {
 	h.expectShown("ActiveState", "active active inactive")
 	h.must("systemctl", "enable", "--now", "purser-redirect")
 	h.must("purser", "redirect", "check")
+
+	removed, err := h.Run("purser", "redirect", "remove")
+	must(t, err)
+	if want := "purser: purser-redirect.service is still active, and will put the rules back"; removed.Exit != 0 || !strings.HasPrefix(removed.Stderr, want) {
+		t.Errorf("remove ends with %d and says %q, want %q", removed.Exit, removed.Stderr, want)
+	}
+	h.must("systemctl", "restart", "purser-redirect")
+	if said := h.must("journalctl", "--no-pager", "-o", "cat", "-u", "purser-redirect"); strings.Contains(said, "still active") {
+		t.Errorf("purser-redirect says of itself\n%s", said)
+	}
+
+	must(t, h.Write("/etc/purser/conf.d/60-address.yaml", "listen: {main: {address: \"127.0.0.1:25999\"}}\n", 0o644))
+	moved, err := h.Run("purser", "reload")
+	must(t, err)
+	const want = "listen needs a restart; nothing was changed; systemd holds the socket of listen.main: first give its socket unit, such as purser.socket, ListenStream=127.0.0.1:25999"
+	if moved.Exit != 1 || !strings.Contains(moved.Stderr, want) {
+		t.Errorf("a reload with another address ends with %d and says %q, want %q", moved.Exit, moved.Stderr, want)
+	}
+	h.must("rm", "/etc/purser/conf.d/60-address.yaml")
+	h.must("purser", "reload")
 }
 
 // realClients has the programs of Debian find keys, the region and the API.
@@ -241,6 +267,45 @@ func (h *installed) awaitAnother(pid string) {
 	}))
 }
 
+// upgradeWithAMistake has what a refused reload left behind, and files that systemd alone
+// can read. Purser goes on in the old version, and so do those who depend on it.
+func (h *installed) upgradeWithAMistake(t *testing.T) {
+	const mistake = "/etc/purser/conf.d/90-mistake.yaml"
+	must(t, h.Write("/etc/ssl/private/keys", "AKIAEXAMPLE\n", 0o600))
+	must(t, h.Write("/etc/systemd/system/purser.service.d/keys.conf", "[Service]\nLoadCredential=keys:/etc/ssl/private/keys\n", 0o644))
+	must(t, h.Write("/etc/purser/conf.d/70-static.yaml", `upstreams: {keys: {kind: static, credentials: {keys: {
+  access_key_id: {file: "${CREDENTIALS_DIRECTORY}/keys"}, secret_access_key: {file: "${CREDENTIALS_DIRECTORY}/keys"}}}}}
+grants: {app: {user: app, credentials: [keys]}}
+`, 0o644))
+	h.must("useradd", "--create-home", "app")
+	h.must("systemctl", "daemon-reload")
+	h.must("systemctl", "restart", "purser", "purser-file@app")
+	must(t, h.Write(mistake, "lisen: {}\n", 0o644))
+	pids := h.must("systemctl", "show", "--property=MainPID", "purser", "purser-file@app")
+	var r harness.Result
+	h.askDuring("an upgrade with a mistake", 0, func() {
+		r, _ = h.Run(h.packages(higher)...)
+		time.Sleep(time.Second)
+	})
+	said := r.Stdout + r.Stderr
+	for _, want := range []string{"purser: not restarted, the old version goes on:", mistake + `:1: unknown key "lisen"`, "systemctl restart purser"} {
+		if r.Exit != 0 || !strings.Contains(said, want) {
+			t.Errorf("the upgrade ends with %d and without %q, it says\n%s", r.Exit, want, said)
+		}
+	}
+	if now := h.must("systemctl", "show", "--property=MainPID", "purser", "purser-file@app"); now != pids {
+		t.Errorf("of %q the upgrade made %q", pids, now)
+	}
+	h.must("rm", mistake)
+	h.install(higher) // with what only the service can read it is no mistake
+	h.awaitAnother(strings.TrimPrefix(strings.Fields(pids)[0], "MainPID="))
+	h.awaitShow("SubState", "running", 10*time.Second)
+	h.must("systemctl", "stop", "purser-file@app")
+	h.must("userdel", "--remove", "app")
+	h.must("rm", "/etc/ssl/private/keys", "/etc/purser/conf.d/70-static.yaml")
+	h.dropIns()
+}
+
 func (h *installed) upgrade(t *testing.T) {
 	pid, since := h.show("MainPID"), h.must("systemctl", "show", "--property=ActiveEnterTimestampMonotonic", "purser.socket")
 	must(t, h.mock.SetFaults("hang"))
@@ -305,25 +370,4 @@ func (h *installed) reboot(t *testing.T) {
 	ready, err := strconv.Atoi(h.show("ActiveEnterTimestampMonotonic"))
 	must(t, err)
 	t.Logf("from the start of systemd to the first credential: %v", time.Duration(ready-booted)*time.Microsecond)
-}
-
-func (h *installed) removal(t *testing.T) {
-	if status := h.must("purser", "status"); strings.Contains(status, "refused") {
-		t.Errorf("the sandbox refuses what Purser does:\n%s", status)
-	}
-	h.must("systemctl", "enable", "purser-file@daemon") // of which systemd alone knows
-	h.must(slices.Concat(h.kind.remove, []string{"purser", "purser-mock"})...)
-	h.must("rm", "-r", "/srv")
-	if rules := h.must("sh", "-c", "iptables-save; nft list ruleset || true"); strings.Contains(rules, "DNAT") {
-		t.Errorf("rules left behind: %s", rules)
-	}
-	found := h.must("find", "/", "/run", "-xdev", "-name", "*purser*")
-	if got := strings.Fields(found); !slices.Equal(got, h.kind.left) {
-		t.Errorf("left behind: %q, want %q", got, h.kind.left)
-	}
-	account, err := h.Run("getent", "passwd", "purser")
-	must(t, err)
-	if there := account.Exit == 0; there != (h.kind.target == "rpm") {
-		t.Errorf("whether the account is left: %v", there)
-	}
 }

@@ -127,6 +127,29 @@ func TestRedirectMovesFromOneBackendToAnother(t *testing.T) {
 	r.expectCheck("after the move", "")
 }
 
+// TestRulesOfAFormerConfigurationAreFound has the rules of an address that purser listened
+// on before.
+func TestRulesOfAFormerConfigurationAreFound(t *testing.T) {
+	needsRoot(t)
+	r := startRedirected(t)
+	for _, backend := range []string{"nft", "iptables-nft", "iptables-legacy"} {
+		command := r.agent.Command("redirect", "install", "--with", backend)
+		command.Env = append(command.Env, "PURSER_LISTEN__MAIN__ADDRESS=127.0.0.1:25999")
+		if installed, err := command.Run(); err != nil || installed.Exit != 0 {
+			t.Fatalf("%s: install says %s, %v", backend, installed.Stderr, err)
+		}
+		want := "169.254.169.254:80: the rule leads to 127.0.0.1:25999, the configuration says " + r.agent.Address + "; run purser redirect install"
+		r.expectCheck(backend, want)
+		checked, err := r.agent.Run("check")
+		must(t, err)
+		if checked.Exit != 1 || !strings.Contains(checked.Stderr, "redirect: "+want) {
+			t.Errorf("%s: purser check ended with %d and said %s%s", backend, checked.Exit, checked.Stdout, checked.Stderr)
+		}
+		r.must("install")
+		r.expectCheck(backend+", installed again", "")
+	}
+}
+
 // TestRedirectCheckSaysWhatIsInTheWay makes each fault for real.
 func TestRedirectCheckSaysWhatIsInTheWay(t *testing.T) {
 	needsRoot(t)
@@ -147,7 +170,7 @@ func TestRedirectCheckSaysWhatIsInTheWay(t *testing.T) {
 	}
 	checked, err := r.agent.Run("check")
 	must(t, err)
-	if checked.Exit != 1 || !strings.Contains(checked.Stderr, "redirect: ") {
+	if checked.Exit != 1 || !strings.Contains(checked.Stderr, "redirect: 169.254.169.254:80 cannot be reached: the rule is not there, or no more: ") {
 		t.Errorf("purser check ended with %d and said %s%s", checked.Exit, checked.Stdout, checked.Stderr)
 	}
 

@@ -64,6 +64,8 @@ func (h *installed) loadCredential(t *testing.T) {
 	h.must("systemctl", "daemon-reload")
 	h.must("systemctl", "restart", "purser") // ready only with that credential
 	h.must("purser", "wait", "secure", "--timeout", "5s")
+	h.must("systemctl", "restart", "purser-redirect") // for which systemd loads nothing
+	h.must("purser", "redirect", "check")
 
 	h.must("rm", "/etc/purser/conf.d/60-secure.yaml", "/etc/ssl/purser.pem", "/etc/ssl/private/purser.key",
 		"/etc/credstore.encrypted/purser.proxy_password")

@@ -45,11 +45,12 @@ func CheckListener(ctx context.Context, to netip.AddrPort) error {
 // which CheckListener has found: a session token that is made there is good here. Only
 // the one process that has the key can make it, so whatever answers in its place is found
 // out, also if it speaks the same language. The error says what is wrong and what to do.
-// The listener must speak the AWS dialect, and the caller must not be Purser itself.
-func Check(ctx context.Context, r Rule) error {
+// The listener must speak the AWS dialect, and the caller must not be Purser itself. Seen
+// is what Look has found, perhaps when the caller was still root.
+func Check(ctx context.Context, r Rule, seen Sight) error {
 	token, err := makeToken(ctx, r.From)
 	if err != nil {
-		return fmt.Errorf("%s cannot be reached: %w", r.From, explain(r, err, look(ctx, r)))
+		return fmt.Errorf("%s cannot be reached: %w", r.From, explain(r, err, seen))
 	}
 	status := http.StatusUnauthorized
 	if isToken(token) {
@@ -85,7 +86,8 @@ func (e answerError) Error() string {
 }
 
 // explain says what a failed connection to a metadata address means.
-func explain(r Rule, err error, rule presence) error {
+func explain(r Rule, err error, seen Sight) error {
+	present := seen.To.IsValid()
 	_, answered := errors.AsType[answerError](err)
 	denied := fmt.Sprintf("a firewall denies what goes out: let it allow TCP to %s, or have it pass as loopback's: %s", r.To, loopbackRoute(r))
 	switch {
@@ -97,15 +99,17 @@ func explain(r Rule, err error, rule presence) error {
 		return fmt.Errorf("this host has no route to it, and the kernel looks for one before it applies the rule; add one, such as: %s", loopbackRoute(r))
 	case errors.Is(err, syscall.EINVAL):
 		return fmt.Errorf("a blackhole route is in the way; see `ip route get %s`, and remove it", r.From.Addr())
-	case rule == absent:
+	case seen.Known && !present:
 		return errors.New("the rule is not there, or no more: who flushes a firewall by hand takes it along, and firewall-cmd --reload those of iptables; put it back by: systemctl reload-or-restart purser-redirect")
 	case errors.Is(err, syscall.EHOSTUNREACH):
 		return fmt.Errorf("an unreachable route is in the way, see `ip route get %s`, or %s", r.From.Addr(), denied)
+	case errors.Is(err, syscall.ECONNREFUSED) && present:
+		return fmt.Errorf("the connection is refused, though the rule is there: %s", denied)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("the connection is refused: the rule leads to another port, see purser redirect install, or %s", denied)
 	}
 	if netError, ok := errors.AsType[net.Error](err); ok && netError.Timeout() {
-		if rule == present {
+		if present {
 			return fmt.Errorf("no answer: another rule comes before the one that is there, or %s", denied)
 		}
 		return fmt.Errorf("no answer: the rule is not there, which root can see, or another one comes first, or %s", denied)

@@ -1,10 +1,12 @@
 package redirect
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -38,7 +40,8 @@ func fakeTool(path string, args []string) int {
 	code := 0
 	switch {
 	case slices.Contains(args, "--version"):
-		fmt.Println("iptables v1.8.9 (nf_tables)")
+		said, _ := os.ReadFile(folder + "version")
+		fmt.Println(cmp.Or(string(said), "iptables v1.8.9 (nf_tables)"))
 	case strings.HasSuffix(name, "-restore"):
 		script, _ := io.ReadAll(os.Stdin)
 		for line := range strings.Lines(string(script)) {
@@ -53,6 +56,9 @@ func fakeTool(path string, args []string) int {
 	default: // -w -t nat
 		code = f.do(args[3], args[4], strings.ReplaceAll(strings.Join(args[5:], "_"), " ", "_"))
 	}
+	if code == 0 && slices.Contains(args, "-S") {
+		f.list(args[4])
+	}
 	if code == 0 {
 		_ = os.WriteFile(file, []byte(strings.Join(f.lines, "\n")), 0o600)
 	}
@@ -66,6 +72,15 @@ func (f *fakeTable) flush(chain string) {
 	f.lines = slices.DeleteFunc(f.lines, func(line string) bool { return strings.HasPrefix(line, chain+":") })
 	if !slices.Contains(f.lines, chain) {
 		f.lines = append(f.lines, chain)
+	}
+}
+
+// list prints the rules of a chain.
+func (f *fakeTable) list(chain string) {
+	for _, line := range f.lines {
+		if rule, ok := strings.CutPrefix(line, chain+":"); ok {
+			fmt.Println("-A", chain, strings.Replace(strings.ReplaceAll(rule, "_", " "), " -p", "/32 -p", 1))
+		}
 	}
 }
 
@@ -124,7 +139,7 @@ func table(t *testing.T, folder string) string {
 
 func mustInstall(t *testing.T, with string, rules []Rule) {
 	t.Helper()
-	b, err := Choose(with)
+	b, err := Choose(t.Context(), with)
 	if err == nil {
 		err = Install(t.Context(), b, rules)
 	}
@@ -168,21 +183,22 @@ func TestTheRulesComeBeforeThoseOfOthersAndStayInForce(t *testing.T) {
 func TestARuleIsInForceOnlyWhileItsChainIsJumpedTo(t *testing.T) {
 	folder := withTools(t, "iptables", "iptables-restore")
 	mustInstall(t, "iptables", rules()[:1])
-	has := func(r Rule) bool {
+	leads := func(r Rule) netip.AddrPort {
 		t.Helper()
-		has, err := iptables("iptables").has(t.Context(), r)
+		to, err := iptables("iptables").leads(t.Context(), r.From)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return has
+		return to
 	}
-	if !has(rules()[0]) || has(rules()[1]) {
-		t.Errorf("in force are the first rule: %v, and the second: %v", has(rules()[0]), has(rules()[1]))
+	first, second := rules()[0], rules()[1]
+	if leads(first) != first.To || leads(second).IsValid() {
+		t.Errorf("the first rule leads to %v, and the second to %v", leads(first), leads(second))
 	}
 	if err := os.WriteFile(filepath.Join(folder, "ip.table"), []byte(strings.ReplaceAll(table(t, folder), jumping, "")), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if has(rules()[0]) {
+	if leads(first).IsValid() {
 		t.Error("a rule counts as in force after somebody flushed OUTPUT")
 	}
 }
@@ -206,7 +222,7 @@ func TestARuleWithoutItsToolIsAnErrorBeforeAnythingIsInstalled(t *testing.T) {
 	for _, ipv6 := range []string{"", "ip6tables", "ip6tables-restore"} {
 		tools := slices.DeleteFunc([]string{"iptables", "iptables-restore", ipv6}, func(name string) bool { return name == "" })
 		folder := withTools(t, tools...)
-		b, err := Choose("iptables")
+		b, err := Choose(t.Context(), "iptables")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -69,13 +69,13 @@ func iptables(variant string) Backend {
 			}
 			return nil
 		},
-		has: func(ctx context.Context, r Rule) (bool, error) {
+		leads: func(ctx context.Context, from netip.AddrPort) (to netip.AddrPort, err error) {
 			for _, t := range tools(variant) {
-				if has, err := t.holds(ctx, r); has || err != nil {
-					return has, err
+				if t.has(from.Addr()) {
+					to, err = t.leads(ctx, from)
 				}
 			}
-			return false, nil
+			return to, err
 		},
 		remove: func(ctx context.Context) (found bool, err error) {
 			for _, t := range tools(variant) {
@@ -130,15 +130,31 @@ func (t tool) jumps(ctx context.Context) (bool, error) {
 	return t.nat(ctx, append([]string{"-C"}, jump...)...)
 }
 
-// holds reports whether the rule is in our chain, and the chain is jumped to.
-func (t tool) holds(ctx context.Context, r Rule) (bool, error) {
-	if idle, err := t.idle(ctx); idle || err != nil || !t.has(r.From.Addr()) {
-		return false, err
+// leads is where our chain leads an address, while the chain is jumped to.
+func (t tool) leads(ctx context.Context, from netip.AddrPort) (none netip.AddrPort, err error) {
+	if idle, err := t.idle(ctx); idle || err != nil {
+		return none, err
 	}
 	if jumps, err := t.jumps(ctx); !jumps || err != nil {
-		return false, err
+		return none, err
 	}
-	return t.nat(ctx, append([]string{"-C"}, match(r)...)...)
+	rules, err := run(ctx, "", t.tables, "-w", "-t", "nat", "-S", chain)
+	for rule := range strings.Lines(rules) {
+		words := strings.Fields(rule)
+		address, _, _ := strings.Cut(after(words, "-d"), "/")
+		if address == from.Addr().String() && after(words, "--dport") == fmt.Sprint(from.Port()) {
+			return netip.ParseAddrPort(after(words, "--to-destination"))
+		}
+	}
+	return none, err
+}
+
+// after is the word that follows another.
+func after(words []string, flag string) string {
+	if at := slices.Index(words, flag); at >= 0 && at+1 < len(words) {
+		return words[at+1]
+	}
+	return ""
 }
 
 // mostJumps bounds how often the jump is taken away, should others have repeated it.

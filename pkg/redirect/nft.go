@@ -26,7 +26,9 @@ func nft(path string) Backend {
 			}
 			return err
 		},
-		has: func(ctx context.Context, r Rule) (bool, error) { return nftHas(ctx, path, r) },
+		leads: func(ctx context.Context, from netip.AddrPort) (netip.AddrPort, error) {
+			return nftLeads(ctx, path, from)
+		},
 		remove: func(ctx context.Context) (bool, error) {
 			drop, err := nftTables(ctx, path)
 			if err == nil && drop != "" {
@@ -37,23 +39,23 @@ func nft(path string) Backend {
 	}
 }
 
-// nftHas looks in our tables alone: nft also shows a chain of iptables to which nothing
+// nftLeads looks in our tables alone: nft also shows a chain of iptables to which nothing
 // jumps any more.
-func nftHas(ctx context.Context, path string, r Rule) (bool, error) {
+func nftLeads(ctx context.Context, path string, from netip.AddrPort) (none netip.AddrPort, err error) {
 	tables, err := nftTables(ctx, path)
-	from := fmt.Sprintf("daddr %s tcp dport %d fib saddr type local ", r.From.Addr(), r.From.Port())
+	match := fmt.Sprintf("daddr %s tcp dport %d fib saddr type local ", from.Addr(), from.Port())
 	for line := range strings.Lines(strings.ReplaceAll(tables, "delete ", "")) {
 		rules, err := run(ctx, "", path, append([]string{"list"}, strings.Fields(line)...)...)
 		if err != nil {
-			return false, err
+			return none, err
 		}
 		for rule := range strings.Lines(rules) {
-			if strings.Contains(rule, from) && strings.HasSuffix(rule, " dnat to "+r.To.String()+"\n") {
-				return true, nil
+			if _, target, ok := strings.Cut(rule, " dnat to "); ok && strings.Contains(rule, match) {
+				return netip.ParseAddrPort(strings.TrimSpace(target))
 			}
 		}
 	}
-	return false, err
+	return none, err
 }
 
 // nftTables is a script that deletes the tables of ours that are there.

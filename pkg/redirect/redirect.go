@@ -46,8 +46,8 @@ type Backend struct {
 	Print func(rules []Rule) string
 	// install replaces all that is ours by these rules, at once for each family.
 	install func(ctx context.Context, rules []Rule) error
-	// has reports whether the rule is in force.
-	has func(ctx context.Context, r Rule) (bool, error)
+	// leads is where a rule in force leads a metadata address; not valid if none does.
+	leads func(ctx context.Context, from netip.AddrPort) (netip.AddrPort, error)
 	// remove takes away all that is ours and reports whether there was anything.
 	remove func(ctx context.Context) (bool, error)
 }
@@ -82,8 +82,9 @@ func (b Backend) Warning() string {
 	return ""
 }
 
-// Choose returns the backend of that name, the preferred one if it is empty.
-func Choose(wanted string) (Backend, error) {
+// Choose returns the backend of that name, the preferred one if it is empty. The plain
+// name iptables stands for the variant that it is on this host.
+func Choose(ctx context.Context, wanted string) (Backend, error) {
 	all := Backends()
 	if len(all) == 0 {
 		return Backend{}, errors.New("this host has neither nft nor iptables; install nftables or iptables")
@@ -91,9 +92,20 @@ func Choose(wanted string) (Backend, error) {
 	if wanted == "" {
 		return all[0], nil
 	}
+	variant := wanted
+	if path, ok := find("iptables"); ok && wanted == "iptables" {
+		version, err := run(ctx, "", path, "--version")
+		if err != nil {
+			return Backend{}, err
+		}
+		variant = "iptables-legacy"
+		if strings.Contains(version, "nf_tables") {
+			variant = "iptables-nft"
+		}
+	}
 	var names []string
 	for _, b := range all {
-		if b.Name == wanted {
+		if b.Name == wanted || b.Name == variant {
 			return b, nil
 		}
 		names = append(names, b.Name)
@@ -137,30 +149,36 @@ func Remove(ctx context.Context) (bool, error) {
 	return found, err
 }
 
-// presence is what is known of a rule in the firewall.
-type presence int
+// A Sight is what is known of where Purser's rules lead a metadata address. The zero Sight
+// is that of who cannot look: only root can see rules.
+type Sight struct {
+	Known bool
+	To    netip.AddrPort // not valid if they lead it nowhere
+}
 
-const (
-	unknown presence = iota // only root can see rules
-	absent
-	present
-)
-
-// look looks for a rule that Install has made, with any backend.
-func look(ctx context.Context, r Rule) presence {
+// Look looks for a rule that Install has made, with any backend.
+func Look(ctx context.Context, from netip.AddrPort) Sight {
 	if NeedRoot() != nil {
-		return unknown
+		return Sight{}
 	}
-	found := absent
+	seen := Sight{Known: true}
 	for _, b := range Backends() {
-		switch has, err := b.has(ctx, r); {
-		case has:
-			return present
+		switch to, err := b.leads(ctx, from); {
+		case to.IsValid():
+			return Sight{true, to}
 		case err != nil:
-			found = unknown
+			seen.Known = false
 		}
 	}
-	return found
+	return seen
+}
+
+// Contradicts is an error if the firewall has another rule than this one.
+func (s Sight) Contradicts(r Rule) error {
+	if !s.To.IsValid() || s.To == r.To {
+		return nil
+	}
+	return fmt.Errorf("%s: the rule leads to %s, the configuration says %s; run purser redirect install", r.From, s.To, r.To)
 }
 
 func removeAll(ctx context.Context, but string) (found bool, err error) {

@@ -119,7 +119,7 @@ func TestTheWayIsProvenByATokenThatOnlyPurserCanMake(t *testing.T) {
 	} {
 		err := CheckListener(t.Context(), c.to)
 		if err == nil {
-			err = Check(t.Context(), Rule{c.from, c.to})
+			err = Check(t.Context(), Rule{c.from, c.to}, Sight{})
 		}
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s: got error %v, want %q", c.name, err, c.want)
@@ -132,9 +132,10 @@ func TestTheWayIsProvenByATokenThatOnlyPurserCanMake(t *testing.T) {
 
 func TestAFailureIsExplainedByWhatIsKnownOfTheRule(t *testing.T) {
 	slow := &net.OpError{Err: os.ErrDeadlineExceeded}
+	unknown, absent, present := Sight{}, Sight{Known: true}, Sight{Known: true, To: rules()[1].To}
 	for _, c := range []struct {
 		err  error
-		rule presence
+		rule Sight
 		want string // beginning
 	}{
 		{slow, absent, "the rule is not there, or no more: "},
@@ -143,7 +144,8 @@ func TestAFailureIsExplainedByWhatIsKnownOfTheRule(t *testing.T) {
 		{slow, present, "no answer: another rule comes before the one that is there, or a firewall denies what goes out: let it allow TCP to 127.0.0.1:25772, " +
 			"or have it pass as loopback's: ip route add 169.254.170.2 dev lo src 127.0.0.1"},
 		{syscall.EHOSTUNREACH, present, "an unreachable route is in the way, see `ip route get 169.254.170.2`, or a firewall denies"},
-		{syscall.ECONNREFUSED, present, "the connection is refused: the rule leads to another port, see purser redirect install, or a firewall denies"},
+		{syscall.ECONNREFUSED, present, "the connection is refused, though the rule is there: a firewall denies"},
+		{syscall.ECONNREFUSED, unknown, "the connection is refused: the rule leads to another port, see purser redirect install, or a firewall denies"},
 		{slow, unknown, "no answer: the rule is not there, which root can see, or another one comes first, or a firewall denies"},
 		{syscall.ENETUNREACH, absent, "this host has no route to it, and the kernel looks for one before it applies the rule; add one, such as: ip route add"},
 		{syscall.EINVAL, absent, "a blackhole route is in the way"},
@@ -157,12 +159,28 @@ func TestAFailureIsExplainedByWhatIsKnownOfTheRule(t *testing.T) {
 
 func TestABackendThatIsNotThereIsAnErrorThatNamesThose(t *testing.T) {
 	withTools(t, "iptables-legacy", "nft")
-	if _, err := Choose("pf"); err == nil || err.Error() != "there is no pf here, only nft, iptables-legacy" {
+	if _, err := Choose(t.Context(), "pf"); err == nil || err.Error() != "there is no pf here, only nft, iptables-legacy" {
 		t.Errorf("got error %v", err)
 	}
 	withTools(t)
-	if _, err := Choose(""); err == nil || err.Error() != "this host has neither nft nor iptables; install nftables or iptables" {
+	if _, err := Choose(t.Context(), ""); err == nil || err.Error() != "this host has neither nft nor iptables; install nftables or iptables" {
 		t.Errorf("got error %v", err)
+	}
+}
+
+func TestThePlainNameStandsForTheVariantThatItIs(t *testing.T) {
+	for said, want := range map[string]string{
+		"iptables v1.8.9 (nf_tables)\n": "iptables-nft",
+		"iptables v1.8.9 (legacy)\n":    "iptables-legacy",
+		"iptables v1.6.1\n":             "iptables-legacy",
+	} {
+		folder := withTools(t, "nft", "iptables", "iptables-nft", "iptables-legacy")
+		if err := os.WriteFile(filepath.Join(folder, "version"), []byte(said), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if b, err := Choose(t.Context(), "iptables"); err != nil || b.Name != want {
+			t.Errorf("%q: got %q, %v, want %s", said, b.Name, err, want)
+		}
 	}
 }
 

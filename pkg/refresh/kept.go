@@ -23,7 +23,7 @@ func (l *Loop) Stock(get func(credential.Key) (credential.Credential, bool)) []K
 	defer l.mu.Unlock()
 	kept := make([]Kept, 0, len(l.jobs))
 	for key, j := range l.jobs {
-		if j.holder != "" {
+		if l.holder(j) != "" {
 			continue
 		}
 		k := Kept{Key: key, Fetched: j.fetched, OnDemand: j.demanded}
@@ -61,7 +61,7 @@ func (l *Loop) takeBack(now, first time.Time) {
 			}
 		}
 		if len(granted) > 0 {
-			l.adopt(granted, false, first)
+			l.adopt(granted, Listed, first)
 		}
 	}
 	for _, k := range kept {

@@ -40,7 +40,9 @@ type Spec struct {
 // kernel until Server.Serve takes them.
 type Listener struct {
 	Spec
-	socket *net.TCPListener
+	// Inherited is set if systemd holds the socket.
+	Inherited bool
+	socket    *net.TCPListener
 }
 
 // Listen binds every spec, or takes the inherited socket of the same name where
@@ -64,9 +66,9 @@ func Listen(ctx context.Context, specs []Spec, inherited []*os.File) (listeners 
 		return nil, err
 	}
 	for _, spec := range specs {
-		l := &Listener{Spec: spec}
 		i := slices.IndexFunc(inherited, func(f *os.File) bool { return f.Name() == spec.Name })
-		if i >= 0 {
+		l := &Listener{Spec: spec, Inherited: i >= 0}
+		if l.Inherited {
 			l.socket, err = adopt(spec, inherited[i])
 		} else {
 			l.socket, err = bind(ctx, spec)

@@ -1,0 +1,30 @@
+#!/bin/sh
+# What an upgrade does about the Purser that runs: it restarts it, unless the new version
+# would refuse the configuration, so that a mistake there is no outage. Nothing here waits
+# for an upstream: Purser is ready again when they answer. purser.socket stays, so that
+# clients wait meanwhile.
+set -e
+
+# refuses prints what is wrong with the configuration, if anything is. It is tried as the
+# user and in the environment of process $1, where the files of LoadCredential= are.
+refuses() {
+	status=/proc/$1/status
+	uid=$(awk '/^Uid:/ {print $2}' "$status")
+	gid=$(awk '/^Gid:/ {print $2}' "$status")
+	groups=$(awk '/^Groups:/ {$1 = ""; gsub(/^ +| +$/, ""); gsub(/ +/, ","); print}' "$status")
+	# shellcheck disable=SC2016 # these are arguments of the inner shell
+	said=$(xargs --null --arg-file="/proc/$1/environ" \
+		setpriv --reuid="$uid" --regid="$gid" --groups="${groups:-$gid}" \
+		sh -c 'exec env --ignore-environment "$@" purser check --offline' sh 2>&1) || printf '%s\n' "$said"
+}
+
+pid=$(systemctl show --value --property=MainPID purser.service)
+if [ "${pid:-0}" != 0 ]; then
+	wrong=$(refuses "$pid")
+	if [ -n "$wrong" ]; then
+		printf 'purser: not restarted, the old version goes on:\n%s\npurser: mend it and run: %s\n' \
+			"$wrong" "systemctl restart purser 'purser-file@*'" >&2
+		exit 0
+	fi
+fi
+systemctl --no-block try-restart purser.service 'purser-file@*.service'
