@@ -6,16 +6,17 @@
 set -e
 
 # refuses prints what is wrong with the configuration, if anything is. It is tried as the
-# user and in the environment of process $1, where the files of LoadCredential= are.
+# user of process $1, and with those variables of it that configure Purser or say where the
+# files of LoadCredential= are: others may be secret, and arguments are for all to see.
 refuses() {
 	status=/proc/$1/status
 	uid=$(awk '/^Uid:/ {print $2}' "$status")
 	gid=$(awk '/^Gid:/ {print $2}' "$status")
 	groups=$(awk '/^Groups:/ {$1 = ""; gsub(/^ +| +$/, ""); gsub(/ +/, ","); print}' "$status")
 	# shellcheck disable=SC2016 # these are arguments of the inner shell
-	said=$(xargs --null --arg-file="/proc/$1/environ" \
-		setpriv --reuid="$uid" --regid="$gid" --groups="${groups:-$gid}" \
-		sh -c 'exec env --ignore-environment "$@" purser check --offline' sh 2>&1) || printf '%s\n' "$said"
+	said=$(grep --null-data --extended-regexp '^(PURSER_|CREDENTIALS_DIRECTORY=)' "/proc/$1/environ" |
+		xargs --null setpriv --reuid="$uid" --regid="$gid" --groups="${groups:-$gid}" \
+			sh -c 'exec env --ignore-environment "PATH=$PATH" "$@" purser check --offline' sh 2>&1) || printf '%s\n' "$said"
 }
 
 pid=$(systemctl show --value --property=MainPID purser.service)
