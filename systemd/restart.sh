@@ -9,12 +9,12 @@ set -e
 # user of process $1, and with those variables of it that configure Purser or say where the
 # files of LoadCredential= are: others may be secret, and arguments are for all to see.
 refuses() {
-	status=/proc/$1/status
-	uid=$(awk '/^Uid:/ {print $2}' "$status")
-	gid=$(awk '/^Gid:/ {print $2}' "$status")
-	groups=$(awk '/^Groups:/ {$1 = ""; gsub(/^ +| +$/, ""); gsub(/ +/, ","); print}' "$status")
+	status=$(cat "/proc/$1/status") || return 0 # it has just ended
+	uid=$(echo "$status" | awk '/^Uid:/ {print $2}')
+	gid=$(echo "$status" | awk '/^Gid:/ {print $2}')
+	groups=$(echo "$status" | awk '/^Groups:/ {$1 = ""; gsub(/^ +| +$/, ""); gsub(/ +/, ","); print}')
 	# shellcheck disable=SC2016 # these are arguments of the inner shell
-	said=$(grep --null-data --extended-regexp '^(PURSER_|CREDENTIALS_DIRECTORY=)' "/proc/$1/environ" |
+	said=$(grep --null-data --text --extended-regexp '^(PURSER_|CREDENTIALS_DIRECTORY=)' "/proc/$1/environ" |
 		xargs --null setpriv --reuid="$uid" --regid="$gid" --groups="${groups:-$gid}" \
 			sh -c 'exec env --ignore-environment "PATH=$PATH" "$@" purser check --offline' sh 2>&1) || printf '%s\n' "$said"
 }

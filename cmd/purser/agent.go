@@ -248,9 +248,6 @@ func (a *agent) progress() {
 		a.lookAtGrants()
 	}
 	a.ready.Changed()
-	if ready, _ := a.ready.Ready(); ready {
-		a.claims.Settle()
-	}
 }
 
 // lookAtGrants has the grants compared with what there is.

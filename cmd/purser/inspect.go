@@ -204,8 +204,7 @@ func checkUpstreams(ctx context.Context, c *config.Config, sources *sources, kno
 	return failed
 }
 
-// clashes tell of names that more than one upstream lists, and of who has them after a
-// start.
+// clashes tell of names that more than one upstream lists.
 func clashes(sources *sources, loops map[string]*refresh.Loop) (warnings []string) {
 	holders := map[credential.Key]string{}
 	for _, name := range slices.Sorted(maps.Keys(loops)) {
@@ -219,7 +218,7 @@ func clashes(sources *sources, loops map[string]*refresh.Loop) (warnings []strin
 				holders[key] = name
 				continue
 			}
-			warnings = append(warnings, fmt.Sprintf("upstreams %q and %q both list %q; %s has it, by its name", holder, name, key, holder))
+			warnings = append(warnings, fmt.Sprintf("upstreams %q and %q both list %q; after a start whoever answers first has it, so name it in the configuration of one of them", holder, name, key))
 		}
 	}
 	return warnings

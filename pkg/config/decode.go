@@ -34,7 +34,7 @@ var forms = map[reflect.Type]string{
 func (l *loader) wrongType(at path, from any, want string) {
 	hint := ""
 	if text, ok := from.(string); ok && strings.HasPrefix(want, "a section") && glued.MatchString(text) {
-		hint = "; a blank is missing after its colon"
+		hint = "; a key needs a blank after its colon"
 	}
 	l.wrong(at, "wrong type for %s: %s instead of %s%s", at, describe(from), want, hint)
 }
@@ -150,8 +150,12 @@ func (l *loader) section(at path, from any, into ...reflect.Value) {
 		if len(at) == 0 {
 			names = append(names, alppacaKeys...)
 		}
-		if before, _, ok := strings.Cut(key, ":"); ok && slices.Contains(names, before) { // what follows may be a secret
-			l.wrong(at.with(key), "unknown key %q%s; a blank is missing after the colon", before+":...", in(at))
+		if before, _, ok := strings.Cut(key, ":"); ok { // what follows may be a secret
+			hint := ""
+			if !slices.Contains(names, before) {
+				hint = DidYouMean(before, names)
+			}
+			l.wrong(at.with(key), "unknown key %q%s; a key needs a blank after its colon%s", before+":...", in(at), hint)
 			continue
 		}
 		l.wrong(at.with(key), "unknown key %s%s%s", quote(key), in(at), DidYouMean(key, names))

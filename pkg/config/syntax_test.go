@@ -20,8 +20,9 @@ func TestWhatIsNoYAMLIsExplained(t *testing.T) {
 		{"a character", "log:\n  level: @info\n", ":2: found character that cannot start any token; quote a text that starts with another character than a letter or a digit"},
 		{"a key without its blank, last", "log:\n  format: json\n  level:info\n", ":3: could not find expected ':'; on line 3 " + blank},
 		{"a key without its blank, first", "log:\n  level:info\n  format: json\n", ":3: mapping values are not allowed in this context; on line 2 " + blank},
-		{"a key without its blank, alone", "log:\n  level:info\n", ":1: wrong type for log: a text instead of a section; a blank is missing after its colon"},
-		{"a key without its blank, in braces", "log: {level:hunter2}\n", `:1: unknown key "level:..." in log; a blank is missing after the colon`},
+		{"a key without its blank, alone", "log:\n  level:info\n", ":1: wrong type for log: a text instead of a section; a key needs a blank after its colon"},
+		{"a key without its blank, in braces", "log: {level:hunter2}\n", `:1: unknown key "level:..." in log; a key needs a blank after its colon`},
+		{"a mistyped key without its blank", "log: {levle:hunter2}\n", `:1: unknown key "levle:..." in log; a key needs a blank after its colon; did you mean "level"?`},
 		{"another mistake", "log:\n  level: info: json\n", ":2: mapping values are not allowed in this context"},
 		{"an address", "log: https://example.com\n", ":1: wrong type for log: a text instead of a section"},
 	} {

@@ -33,9 +33,10 @@ func (g *Gate) Gaps(near func(name string, known []string) string) (warnings []s
 					hint = near(pattern, names)
 				}
 				warnings = append(warnings, fmt.Sprintf("grant %q: no upstream gives %q%s", grant.Name, pattern, hint))
+			case slices.ContainsFunc(names, func(name string) bool { return match(pattern, name) && !rules.knownBase(name, g.store) }):
 			case !slices.ContainsFunc(names, func(name string) bool { return match(pattern, name) }):
 				warnings = append(warnings, fmt.Sprintf("grant %q: no upstream gives anything like %q", grant.Name, pattern))
-			case len(rules.given(pattern, names, g.store)) == 0:
+			default:
 				warnings = append(warnings, fmt.Sprintf("grant %q: %q gives nothing, since all that it matches is the base of others; a grant must name that", grant.Name, pattern))
 			}
 		}

@@ -7,63 +7,30 @@ import (
 )
 
 // Claims settles which upstream a key belongs to when several offer it: a declared
-// key beats a listed one, and among listed ones the present holder keeps it. Only
-// among the first lists after a start, which may come in any order, the upstream has it
-// that is first by name, until Settle. The zero Claims is ready; it is safe for
-// concurrent use.
+// key beats a listed one, and among listed ones the present holder keeps it. The
+// zero Claims is ready; it is safe for concurrent use.
 type Claims struct {
-	mu      sync.Mutex // guards all below
+	mu      sync.Mutex // guards holders
 	holders map[credential.Key]claim
-	settled bool
 }
 
 type claim struct {
 	upstream string
-	basis    Basis
-}
-
-// A Basis is what a claim rests on.
-type Basis int
-
-// The bases, the weakest first.
-const (
-	Listed      Basis = iota // by a list, or carried over a restart
-	ListedFirst              // by the first list after a start
-	Configured
-)
-
-// beats reports whether a claim takes a key from its holder.
-func (c claim) beats(holder claim) bool {
-	if c.basis == ListedFirst && holder.basis == ListedFirst {
-		return c.upstream < holder.upstream
-	}
-	return c.basis == Configured && holder.basis != Configured
-}
-
-// Settle ends the time of first lists: who is served a key keeps it, also if an upstream
-// that nobody waited for answers later.
-func (c *Claims) Settle() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.settled = true
+	declared bool
 }
 
 // Claim tries to take key for upstream and returns who has it then.
-func (c *Claims) Claim(upstream string, key credential.Key, basis Basis) (holder string) {
+func (c *Claims) Claim(upstream string, key credential.Key, declared bool) (holder string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	present, held := c.holders[key]
-	if c.settled && basis == ListedFirst {
-		basis = Listed
-	}
-	next := claim{upstream, basis}
-	if held && present.upstream != upstream && !next.beats(present) {
+	if held && present.upstream != upstream && (present.declared || !declared) {
 		return present.upstream
 	}
 	if c.holders == nil {
 		c.holders = map[credential.Key]claim{}
 	}
-	c.holders[key] = next
+	c.holders[key] = claim{upstream, declared}
 	return upstream
 }
 

@@ -80,7 +80,7 @@ func (l *Loop) want(key credential.Key, by Asker) (settled <-chan struct{}, firs
 // demand makes key one on demand that is to be asked for now; nil if another upstream
 // has it. The caller holds mu.
 func (l *Loop) demand(key credential.Key, now time.Time) *job {
-	if holder := l.Claims.Claim(l.Upstream, key, Listed); holder != l.Upstream {
+	if holder := l.Claims.Claim(l.Upstream, key, false); holder != l.Upstream {
 		return nil
 	}
 	j := &job{key: key, demanded: true, draw: NewDraw(l.Host, l.Upstream, key.String()), place: -1}

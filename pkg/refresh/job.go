@@ -12,7 +12,7 @@ import (
 type job struct {
 	key      credential.Key // zero for the list
 	list     bool
-	basis    Basis
+	declared bool // named by the configuration
 	demanded bool // asked for by a caller, configured by nobody
 	asker    Asker
 	required bool // ready waits for it

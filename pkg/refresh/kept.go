@@ -23,7 +23,7 @@ func (l *Loop) Stock(get func(credential.Key) (credential.Credential, bool)) []K
 	defer l.mu.Unlock()
 	kept := make([]Kept, 0, len(l.jobs))
 	for key, j := range l.jobs {
-		if l.holder(j) != "" {
+		if j.holder != "" {
 			continue
 		}
 		k := Kept{Key: key, Fetched: j.fetched, OnDemand: j.demanded}
@@ -61,7 +61,7 @@ func (l *Loop) takeBack(now, first time.Time) {
 			}
 		}
 		if len(granted) > 0 {
-			l.adopt(granted, Listed, first)
+			l.adopt(granted, false, first)
 		}
 	}
 	for _, k := range kept {

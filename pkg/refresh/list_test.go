@@ -103,67 +103,6 @@ func TestTwoUpstreamsOneName(t *testing.T) {
 	})
 }
 
-func TestOfTwoFirstListsTheOneThatIsFirstByNameHasTheName(t *testing.T) {
-	for _, late := range []time.Duration{0, time.Minute, 3 * time.Hour} { // an upstream may be down for long
-		bubble(t, func(t *testing.T, h *host) {
-			a, b := newUpstream("web"), newUpstream("web", "db")
-			a.set(func() { a.down = errDown })
-			second := h.run(h.loop("b", b))
-			first := h.run(h.loop("a", a, func(o *refresh.Options) { o.Required = late == 0 }))
-			settle()
-			h.must("web") // nobody waits for an upstream that is down
-			time.Sleep(late)
-			a.set(func() { a.down = nil })
-			_ = first.Refresh(t.Context())
-			settle()
-			if got := row(t, second, "web").Holder; got != "a" || row(t, first, "web").Holder != "" {
-				t.Errorf("a is late by %v: the second row says that %q has it, the first that %q has", late, got, row(t, first, "web").Holder)
-			}
-			h.must("web")
-			before := b.fetched("web")
-			time.Sleep(3 * time.Hour)
-			if got := b.fetched("web"); got > before+1 || a.fetched("web") < 2 {
-				t.Errorf("a is late by %v: a was asked %d times, and b %d times after it lost the name", late, a.fetched("web"), got-before)
-			}
-		})
-	}
-}
-
-func TestANameStaysWithItsHolderAfterTheStart(t *testing.T) {
-	web := []refresh.Kept{{Key: credential.Key{Name: "web"}}}
-	for name, change := range map[string]func(t *testing.T, h *host, first, second *refresh.Loop){
-		"a reload brings the first by name":  func(t *testing.T, _ *host, first, _ *refresh.Loop) { _ = first.Trial(t.Context()) },
-		"the second had it before a restart": func(_ *testing.T, _ *host, _, second *refresh.Loop) { second.Restore(web) },
-		"the first comes when all was ready": func(_ *testing.T, h *host, _, _ *refresh.Loop) { h.claims.Settle() },
-	} {
-		bubble(t, func(t *testing.T, h *host) {
-			first, second := h.loop("a", newUpstream("web")), h.loop("b", newUpstream("web"))
-			change(t, h, first, second)
-			h.run(second)
-			settle()
-			h.run(first)
-			settle()
-			if got := row(t, first, "web").Holder; got != "b" {
-				t.Errorf("%s: %q has it", name, got)
-			}
-		})
-	}
-}
-
-func TestANameThatComesToAListLaterStaysWithItsHolder(t *testing.T) {
-	bubble(t, func(t *testing.T, h *host) {
-		a := newUpstream("db")
-		first, second := h.run(h.loop("a", a)), h.run(h.loop("b", newUpstream("web")))
-		settle()
-		a.set(func() { a.names = []string{"db", "web"} })
-		_ = first.Refresh(t.Context())
-		_ = second.Refresh(t.Context())
-		if got := row(t, first, "web").Holder; got != "b" {
-			t.Errorf("%q has it", got)
-		}
-	})
-}
-
 func TestTheLoserGetsTheNameWhenItsHolderWithdrawsIt(t *testing.T) {
 	bubble(t, func(t *testing.T, h *host) {
 		a, b := newUpstream("web", "only-a"), newUpstream("web")
@@ -207,7 +146,7 @@ func TestAListedNameComesBackWhenTheDeclaredOneGoes(t *testing.T) {
 func TestUnheldSparesWhatAnotherUpstreamHasClaimed(t *testing.T) {
 	var claims refresh.Claims
 	web, db := credential.Key{Name: "web"}, credential.Key{Name: "db"}
-	claims.Claim("a", web, refresh.Listed)
+	claims.Claim("a", web, false)
 	var removed []credential.Key
 	claims.Unheld([]credential.Key{web, db}, func(keys ...credential.Key) { removed = keys })
 	if !slices.Equal(removed, []credential.Key{db}) {

@@ -189,7 +189,7 @@ func (l *Loop) Begin() {
 		first = first.Add(time.Duration(float64(l.Splay) * unit(l.Host, l.Upstream, "splay")))
 	}
 	if declared := Declared(l.Source); declared != nil {
-		l.adopt(declared, Configured, first)
+		l.adopt(declared, true, first)
 	} else {
 		l.lister = &job{list: true, draw: NewDraw(l.Host, l.Upstream, ""), place: -1}
 		l.queue.plan(l.lister, first)

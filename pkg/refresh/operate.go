@@ -40,7 +40,7 @@ func (l *Loop) Rows() []Row {
 		rows = append(rows, Row{
 			Key: j.key, State: stateAt(now, j.expires, j.due, j.failures > 0),
 			Issued: j.issued, Expires: shown(j.expires), Fetched: j.fetched, Next: j.next,
-			Failures: j.failed(), Err: j.err, Waiting: isWaiting(j.err), Required: j.required, OnDemand: j.demanded, Holder: l.holder(j),
+			Failures: j.failed(), Err: j.err, Waiting: isWaiting(j.err), Required: j.required, OnDemand: j.demanded, Holder: j.holder,
 		})
 	}
 	for key, since := range l.withdrawn {
@@ -48,15 +48,6 @@ func (l *Loop) Rows() []Row {
 	}
 	slices.SortFunc(rows, func(a, b Row) int { return strings.Compare(a.Key.String(), b.Key.String()) })
 	return rows
-}
-
-// holder is the upstream that has the name of a job, if another does. The loop itself
-// finds out when it asks for that key or the list the next time.
-func (l *Loop) holder(j *job) string {
-	if holder := l.Claims.Holder(j.key); holder != "" && holder != l.Upstream {
-		return holder
-	}
-	return j.holder
 }
 
 // A Listing is what an operator may know of the list. It is zero for a source that
@@ -100,7 +91,7 @@ func (l *Loop) Missing() []string {
 	}
 	var missing []string
 	for _, j := range l.jobs {
-		if j.required && !j.valid(now) && l.holder(j) == "" {
+		if j.required && !j.valid(now) && j.holder == "" {
 			missing = append(missing, j.key.String())
 		}
 	}
@@ -144,7 +135,7 @@ func (l *Loop) Keys() (keys []credential.Key, known bool) {
 		return l.trial.keys, true
 	}
 	for key, j := range l.jobs {
-		if l.holder(j) == "" && !j.demanded {
+		if j.holder == "" && !j.demanded {
 			keys = append(keys, key)
 		}
 	}
@@ -159,7 +150,7 @@ func (l *Loop) Grants(key credential.Key) bool {
 		return slices.Contains(l.trial.keys, key)
 	}
 	j, ok := l.jobs[key]
-	return ok && l.holder(j) == "" && !j.demanded
+	return ok && j.holder == "" && !j.demanded
 }
 
 // renewAgain is the least time between two fetches of a key that others ask for.

@@ -24,7 +24,7 @@ func (expiredError) Class() string { return "expired" }
 
 // settle takes the outcome of a fetch.
 func (l *Loop) settle(j *job, c credential.Credential, err error, now time.Time) {
-	if holder := l.Claims.Claim(l.Upstream, j.key, j.basis); holder != l.Upstream {
+	if holder := l.Claims.Claim(l.Upstream, j.key, j.declared); holder != l.Upstream {
 		l.park(j, holder)
 		return
 	}
@@ -245,11 +245,7 @@ func (l *Loop) settleList(j *job, keys []credential.Key, err error, now time.Tim
 		return
 	}
 	j.barren = 0
-	basis := Listed
-	if !l.known && l.trial == nil { // a trial comes with a reload
-		basis = ListedFirst
-	}
-	l.adopt(keys, basis, now)
+	l.adopt(keys, false, now)
 	next := now.Add(l.ListEvery - time.Duration(0.1*j.draw.Spread*float64(l.ListEvery)))
 	if first {
 		next = Second(now, next, j.draw)
@@ -259,7 +255,7 @@ func (l *Loop) settleList(j *job, keys []credential.Key, err error, now time.Tim
 
 // adopt makes keys the ones that the upstream grants: new ones are claimed and
 // planned for now, those that are missing are withdrawn.
-func (l *Loop) adopt(keys []credential.Key, basis Basis, now time.Time) {
+func (l *Loop) adopt(keys []credential.Key, declared bool, now time.Time) {
 	first := !l.known
 	l.known = true
 	granted := make(map[credential.Key]struct{}, len(keys))
@@ -270,7 +266,7 @@ func (l *Loop) adopt(keys []credential.Key, basis Basis, now time.Time) {
 		j, known := l.jobs[key]
 		ours := known && l.Claims.Holder(key) == l.Upstream
 		if !known {
-			j = &job{key: key, basis: basis, draw: NewDraw(l.Host, l.Upstream, key.String()), place: -1}
+			j = &job{key: key, declared: declared, draw: NewDraw(l.Host, l.Upstream, key.String()), place: -1}
 			l.jobs[key] = j
 		}
 		if j.demanded { // from now on it is one like the others
@@ -283,7 +279,7 @@ func (l *Loop) adopt(keys []credential.Key, basis Basis, now time.Time) {
 		}
 		j.clear() // whoever took the name from us took the stock with it
 		j.required = j.required || (first && l.Required)
-		if holder := l.Claims.Claim(l.Upstream, key, basis); holder != l.Upstream {
+		if holder := l.Claims.Claim(l.Upstream, key, declared); holder != l.Upstream {
 			l.park(j, holder)
 			continue
 		}
