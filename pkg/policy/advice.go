@@ -2,7 +2,6 @@ package policy
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/purser-agent/purser/pkg/credential"
@@ -16,7 +15,7 @@ const mostNear = 20
 // upstream has not said what it gives. near ends a message about a name that is not
 // known.
 func (g *Gate) Gaps(near func(name string, known []string) string) (warnings []string) {
-	rules, names, complete := g.everyName()
+	rules, names, complete := g.present()
 	if !complete || len(rules.Declared)+len(rules.Listing) == 0 { // without any upstream there is more to say
 		return nil
 	}
@@ -48,7 +47,7 @@ func (g *Gate) Gaps(near func(name string, known []string) string) (warnings []s
 // Chances warn where it is left to the alphabet which credential a program gets that does
 // not choose: a name that comes later may change it.
 func (g *Gate) Chances() (warnings []string) {
-	rules, names, complete := g.everyName()
+	rules, names, complete := g.present()
 	if !complete {
 		return nil
 	}
@@ -69,15 +68,12 @@ func (g *Gate) Chances() (warnings []string) {
 	return warnings
 }
 
-// everyName returns the present rules and the names that there are, sorted, and whether
-// these are all.
-func (g *Gate) everyName() (rules Rules, names []string, complete bool) {
+// present returns the present rules, the names that there are, sorted, and whether these
+// are all.
+func (g *Gate) present() (rules Rules, names []string, complete bool) {
 	g.setting.Lock()
 	defer g.setting.Unlock()
-	complete = g.store.Complete() || len(g.rules.Listing) == 0
-	names = slices.AppendSeq(slices.Clone(g.store.Names()), maps.Keys(g.rules.Declared))
-	slices.Sort(names)
-	return g.rules, slices.Compact(names), complete
+	return g.rules, g.rules.everyName(g.store), g.store.Complete() || len(g.rules.Listing) == 0
 }
 
 // given are those of names, which are sorted, that a pattern lists.

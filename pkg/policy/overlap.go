@@ -18,7 +18,7 @@ func overlaps(rules Rules, store Store) (warnings []string) {
 	if !open {
 		return nil
 	}
-	names := slices.AppendSeq(slices.Clone(store.Names()), maps.Keys(rules.Declared))
+	names := rules.everyName(store)
 	known := make(map[string]bool, len(names)) // by name, whether it is that of a base
 	for _, name := range names {               // once, as there may be thousands, and as many grants
 		known[name] = rules.knownBase(name, store)
@@ -73,6 +73,13 @@ func (r Rules) starCovers(pattern string, known map[string]bool, store Store) bo
 	}
 	isBase := func(upstream string) bool { return slices.Contains(r.BaseUpstreams, upstream) }
 	return len(r.Listing) > 0 && !slices.ContainsFunc(r.Listing, isBase)
+}
+
+// everyName returns the names that are known, by configuration or by an upstream, sorted.
+func (r Rules) everyName(store Store) []string {
+	names := slices.AppendSeq(slices.Clone(store.Names()), maps.Keys(r.Declared))
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // knownBase reports whether a known name is that of a base.
