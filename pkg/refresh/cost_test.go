@@ -2,7 +2,6 @@ package refresh_test
 
 import (
 	"flag"
-	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,10 +28,7 @@ func TestManyCredentialsKeepFresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t)
 		h.log = zerolog.Nop()
-		var names []string
-		for i := range *credentials {
-			names = append(names, fmt.Sprint("role", i))
-		}
+		names := manyRoles(*credentials)
 		u := newUpstream(names...)
 		u.lifetime = 2 * time.Hour
 		h.run(h.loop("datacenter", u))

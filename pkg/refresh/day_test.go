@@ -1,7 +1,6 @@
 package refresh_test
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"runtime"
 	"testing"
@@ -17,10 +16,7 @@ import (
 func TestADayOfFaultsLeavesNothingBehind(t *testing.T) {
 	bubble(t, func(t *testing.T, h *host) {
 		h.log = zerolog.Nop()
-		var names []string
-		for i := range 50 {
-			names = append(names, fmt.Sprint("role", i))
-		}
+		names := manyRoles(50)
 		u := newUpstream(names...)
 		l := h.run(h.loop("datacenter", u))
 		settle()

@@ -3,6 +3,7 @@ package refresh_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -59,6 +60,14 @@ func (u *upstream) listed() int {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.lists
+}
+
+// manyRoles are so many names.
+func manyRoles(n int) (names []string) {
+	for i := range n {
+		names = append(names, fmt.Sprint("role", i))
+	}
+	return names
 }
 
 func keys(names ...string) []credential.Key {

@@ -2,7 +2,6 @@ package refresh_test
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -161,10 +160,7 @@ func TestUnheldSparesWhatAnotherUpstreamHasClaimed(t *testing.T) {
 func TestAListThatShrinksDoesNotHoldUpTheLoop(t *testing.T) {
 	bubble(t, func(t *testing.T, h *host) {
 		h.log = zerolog.Nop()
-		var names []string
-		for i := range 5000 {
-			names = append(names, fmt.Sprint("role", i))
-		}
+		names := manyRoles(5000)
 		u := newUpstream(names...)
 		l := h.run(h.loop("datacenter", u))
 		time.Sleep(5 * time.Minute)

@@ -1,7 +1,6 @@
 package refresh_test
 
 import (
-	"fmt"
 	"testing"
 	"time"
 
@@ -30,10 +29,7 @@ func TestPromise9TransportErrorsRetryFasterThanRefusals(t *testing.T) {
 
 func TestPromise9OneFetchAtATimePerCredentialAndFewInAll(t *testing.T) {
 	bubble(t, func(t *testing.T, h *host) {
-		var names []string
-		for i := range 200 {
-			names = append(names, fmt.Sprint("role", i))
-		}
+		names := manyRoles(200)
 		u := newUpstream(names...)
 		u.lifetime = time.Minute
 		l := h.run(h.loop("datacenter", u))
@@ -52,10 +48,7 @@ func TestPromise9OneFetchAtATimePerCredentialAndFewInAll(t *testing.T) {
 
 func TestADeadUpstreamIsProbedOneAttemptAtATime(t *testing.T) {
 	bubble(t, func(t *testing.T, h *host) {
-		var names []string
-		for i := range 500 {
-			names = append(names, fmt.Sprint("role", i))
-		}
+		names := manyRoles(500)
 		u := newUpstream(names...)
 		u.declared = true
 		h.run(h.loop("datacenter", u))
@@ -80,10 +73,7 @@ func TestADeadUpstreamIsProbedOneAttemptAtATime(t *testing.T) {
 
 func TestPromise9RetryAfterHoldsForTheWholeUpstream(t *testing.T) {
 	bubble(t, func(t *testing.T, h *host) {
-		var names []string
-		for i := range 200 {
-			names = append(names, fmt.Sprint("role", i))
-		}
+		names := manyRoles(200)
 		u := newUpstream(names...)
 		h.run(h.loop("datacenter", u))
 		u.set(func() {
@@ -119,10 +109,7 @@ func TestPromise9ADeadUpstreamIsAskedAsRarelyForManyAsForOne(t *testing.T) {
 	attempts := func(roles int) (n int) {
 		bubble(t, func(t *testing.T, h *host) {
 			h.log = zerolog.Nop()
-			var names []string
-			for i := range roles {
-				names = append(names, fmt.Sprint("role", i))
-			}
+			names := manyRoles(roles)
 			u := newUpstream(names...)
 			u.declared, u.down = true, errDown
 			h.run(h.loop("datacenter", u))
@@ -165,10 +152,7 @@ func TestRefreshIsNotHeldUpByAPause(t *testing.T) {
 func TestPromise4AnUpstreamThatComesBackLateIsNoticedInTime(t *testing.T) {
 	bubble(t, func(t *testing.T, h *host) {
 		h.log = zerolog.Nop()
-		var names []string
-		for i := range 50 {
-			names = append(names, fmt.Sprint("role", i))
-		}
+		names := manyRoles(50)
 		u := newUpstream(names...)
 		u.lifetime = 15 * time.Minute
 		h.run(h.loop("datacenter", u))
